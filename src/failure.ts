@@ -1,0 +1,50 @@
+/**
+ * The closed list of expected failures: things a person can be told about and act on.
+ * Everything else is a bug and is shown as one. The name is the code, because only `name`,
+ * `message` and `stack` of an error cross the worker border.
+ */
+const names = [
+  'NoWebGpu', // no WebGPU adapter: an old browser, a blocked or missing GPU driver
+  'DeviceLost', // the GPU went away while we used it
+  'DeviceLimit', // the GPU cannot hold what the model needs
+  'WrongNumbers', // the known-answer test did not come out as recorded
+  'BadManifest', // a manifest that does not follow the format
+  'BadTokenizer', // a tokenizer.json outside the strict subset
+  'BadCheckpoint', // a checkpoint or adapter that convert cannot read
+  'BadPackage', // a package whose files do not fit its manifest
+  'NotFound', // a file that the server or the folder does not have
+  'NotAShard', // a web page came where a model file was asked for
+  'ShardTruncated', // fewer or more bytes than the manifest says
+  'ShardCorrupt', // the right number of bytes, the wrong hash
+  'Offline', // the network did not answer and the file is not stored here
+  'StorageFull', // the browser gives no more room
+  'StorageBlocked', // the browser gives no storage at all (private window, policy)
+  'PromptTooLong', // the conversation does not fit the model's memory
+  'EmptyPrompt', // nothing was typed
+  'NotRouted', // routed mode asked of a merged package
+  'UnknownTask', // a task that this package does not have
+  'Busy', // one answer at a time
+  'Cancelled', // the person pressed stop
+  'Usage', // a command line that does not make sense
+] as const;
+
+export type FailureName = (typeof names)[number];
+
+/** An expected failure; `message` is for a developer, the page words it for a person by `name`. */
+export class Failure extends Error {
+  override readonly name: FailureName;
+
+  constructor(name: FailureName, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = name;
+  }
+}
+
+/** The name of an expected failure, or 'Bug' for anything else. */
+export function failureName(error: unknown): FailureName | 'Bug' {
+  const name = error instanceof Error ? error.name : '';
+  return names.find((known) => known === name) ?? 'Bug';
+}
+
+/** Every name, for tables that must say something about each. */
+export const failureNames: readonly FailureName[] = names;

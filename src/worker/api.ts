@@ -1,0 +1,103 @@
+/** The border between the page and the worker: types only. */
+
+export type TaskId = string; // 'medkqa' | 'evidiag' | 'trerecom' in our packages
+
+export interface Turn {
+  readonly role: 'user' | 'assistant';
+  readonly text: string;
+}
+
+/** What this browser offers. */
+export interface DeviceReport {
+  readonly webgpu: boolean;
+  readonly adapter: string; // vendor, architecture, description as far as the browser tells
+  readonly shaderF16: boolean;
+  readonly subgroups: boolean;
+}
+
+export type LoadPhase = 'manifest' | 'check' | 'download' | 'upload' | 'compile' | 'self-test';
+
+export interface LoadProgress {
+  readonly phase: LoadPhase;
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
+  /** The file in hand while checking or downloading. */
+  readonly file: string | null;
+  /** True where the bytes come over the network. */
+  readonly network: boolean;
+}
+
+export interface ModelInfo {
+  readonly id: string;
+  readonly name: { readonly zh: string; readonly en: string };
+  readonly licence: string;
+  readonly intendedUse: { readonly zh: string; readonly en: string };
+  readonly limits: { readonly zh: string; readonly en: string };
+  readonly bytes: number; // the whole package
+  readonly parameters: number;
+  readonly capacity: number; // tokens that a conversation may have
+  readonly tasks: readonly { readonly id: TaskId; readonly title: { zh: string; en: string } }[];
+  readonly adapterMode: 'merged' | 'routed' | 'none';
+  readonly sampling: SamplingSettings;
+  readonly backend: 'wgsl';
+  readonly variant: string; // 'f32' | 'f16'
+  readonly adapter: string; // the GPU's
+  /** How far the known-answer test was from its record; null where the package has none. */
+  readonly selfTest: { readonly maxLogitDifference: number; readonly tolerance: number } | null;
+  /** Files that had to come over the network this time. */
+  readonly fetched: readonly string[];
+}
+
+export interface SamplingSettings {
+  readonly temperature: number; // 0 is greedy
+  readonly topK: number; // 0 is off
+  readonly topP: number; // 1 is off
+  readonly repetitionPenalty: number; // 1 is off
+  readonly maxTokens: number;
+}
+
+export interface GenerateRequest {
+  readonly task: TaskId;
+  readonly turns: readonly Turn[]; // ends with a user turn
+  readonly sampling: SamplingSettings;
+  readonly seed: number;
+}
+
+export type GenerateEvent =
+  | { readonly kind: 'prefill'; readonly done: number; readonly total: number } // tokens
+  | { readonly kind: 'piece'; readonly text: string; readonly outputTokens: number };
+
+export interface GenerateResult {
+  readonly text: string;
+  readonly tokens: readonly number[]; // sampled, the stop token left out
+  readonly promptTokens: number; // of the whole conversation
+  readonly reusedTokens: number; // of them already in the KV cache
+  readonly outputTokens: number;
+  readonly prefillTokensPerSecond: number;
+  readonly decodeTokensPerSecond: number;
+  readonly taskSwitchMs: number; // what writing the gates took, 0 where the task stayed
+  readonly finish: 'stop' | 'length' | 'cancelled';
+}
+
+/** What the worker counts, so that tests can hold it to its word. */
+export interface WorkerCounts {
+  readonly decodeSteps: number;
+  /** Decode steps that ran after the last stop had arrived. */
+  readonly decodeStepsAfterStop: number;
+}
+
+export interface EngineApi {
+  probe(): Promise<DeviceReport>;
+  /** Loads a package: `url` is the folder of its manifest, same origin, ending in '/'. */
+  open(url: string, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo>;
+  /** One answer at a time; a second call while one runs fails with Busy. */
+  generate(
+    request: GenerateRequest,
+    onEvent: (event: GenerateEvent) => void,
+  ): Promise<GenerateResult>;
+  /** Ends the running answer; resolves at once. The answer resolves with finish 'cancelled'. */
+  stop(): Promise<void>;
+  counts(): Promise<WorkerCounts>;
+  /** Resolves when the GPU device is lost, with the reason. */
+  lost(): Promise<string>;
+}

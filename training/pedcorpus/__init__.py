@@ -1,0 +1,1 @@
+"""Builds the training corpus from openly licensed sources."""

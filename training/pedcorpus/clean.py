@@ -1,0 +1,110 @@
+"""Cleaning of Chinese text: characters, punctuation, worn-out phrases of online consultation."""
+
+import re
+
+HAN = "一-鿿"
+_FULL = {i: i - 0xFEE0 for i in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
+_FULL |= {0x3000: " ", 0xA0: " ", 0xFF05: "%", 0x2236: "：", 0xFE50: "，", 0xFF0E: ".", 0xFF5E: "～"}
+_NOISE = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff\ufffd]")
+_TAG = re.compile(r"<br\s*/?>|</?[a-zA-Z][^<>]{0,80}>|&(?:nbsp|lt|gt|amp|quot|ldquo|rdquo|hellip|mdash|bull|middot);?")
+_HALF = {",": "，", "?": "？", "!": "！", ";": "；", ":": "："}
+_HALF_NEAR_HAN = re.compile(rf"(?<=[{HAN}）”])\s*([,?!;:])\s*|\s*([,?!;:])\s*(?=[{HAN}（“])")
+_STOP_AFTER_HAN = re.compile(rf"(?<=[{HAN}）”])\s*\.(?=\s*(?:[{HAN}]|$|\n))")
+_BRACKETS = re.compile(rf"\(([^()\n]*[{HAN}][^()\n]*)\)")
+_SPACE_IN_HAN = re.compile(rf"(?<=[{HAN}，。！？；：、（）“”《》]) +(?=[{HAN}，。！？；：、（）“”《》0-9A-Za-z])|(?<=[0-9A-Za-z]) +(?=[{HAN}，。！？；：、（）])")
+_REPEATED = re.compile(r"([，。！？；、：～~…\-—])(?:\s*\1)+")
+_DOTS = re.compile(r"…+|\.{2,}|。{2,}|·{3,}")
+_PUNCT_RUN = re.compile(r"[，、；：]+([。！？])|([。！？])[，、；：。]+|，[、；：，]+|、[，；]")
+_EMPTY_BRACKETS = re.compile(r"（[\s，、。；]*）|\([\s,.;]*\)|\[\s*\]|【\s*】")
+
+_TEMPLATES = re.compile(
+    r"(?:问题分析|病情分析|指导意见|意见建议|医生建议|医师建议|生活护理|处理意见|治疗建议|答案|答|回答|解答)\s*[:：]|\[详细\]|【[^】]{1,12}】"
+)
+_GREETING = re.compile(
+    r"^(?:您好|你好|亲|亲爱的|朋友|患者|家长|宝妈|宝爸|这位|嗨|楼主|[，,。！!、~～的\s])*"
+    r"(?:您好|你好)(?:家长|宝妈|朋友|患者|呀|啊)?[，,。！!、~～\s：:；]+"
+)
+_CLOSING = re.compile(
+    r"[^。！？；\n]*(?:祝(?:您|你|愿|福|宝宝|孩子|早日|患者|他|她|健康|身体|一切|大家|好|小)[^。！？\n]{0,16}|希望(?:我的|以上|能|可以|这些|对你|对您|能够)[^。！？\n]{0,24}(?:帮助|帮到|解答|回答|参考|满意)[^。！？\n]{0,10}"
+    r"|以上(?:是|就是|为)?(?:我)?(?:对)?[^。！？\n]{0,24}(?:建议|回答|解答|看法|帮助|参考)|(?:感谢|谢谢)[^。！？\n]{0,20}(?:咨询|信任|提问|支持|阅读|关注|采纳|提供)"
+    r"|(?:欢迎|可以)(?:随时|再次|继续)[^。！？\n]{0,12}(?:咨询|提问|追问)|(?:望|请)采纳|仅供参考|给[我个]*好评|早日康复|如(?:还|果还)?有(?:任何|其他|什么)?(?:疑问|问题|不明白)[^。！？\n]{0,24}|百度一下|不懂(?:再|可以)问)[^。！？；\n]*[。！？；~～\s]*"
+)
+_SURNAMED = re.compile("[赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦许何吕张孔曹严金魏陶姜谢邹苏潘葛范彭马方任袁柳史唐薛雷贺倪汤罗郝安于傅齐余顾孟黄萧尹姚邵汪毛戴宋庞熊纪舒屈董梁杜阮蓝季贾江郭林钟徐邱高夏蔡田樊胡霍卢丁邓洪石崔龚程邢陆翁曲侯邬曾沙丰关刘叶白龙万段钱易]{1}(?:大夫|医生|主任|医师|教授)")
+CHILD = re.compile("小儿|儿童|宝宝|婴儿|婴幼儿|新生儿|患儿|幼儿|儿科|早产儿|孩子|小孩|宝贝|小朋友|娃娃|母乳|个月大")
+PREGNANT = re.compile("怀孕|孕妇|孕期|月经|流产|人流|避孕|备孕|怀上|受孕|不孕|白带|试管|排卵|妊娠|产检|胎儿|孕")
+
+
+def is_pediatric(text: str) -> bool:
+    return CHILD.search(text) is not None
+
+
+def _full_width(match: re.Match[str]) -> str:
+    return _HALF[match.group(1) or match.group(2)]
+
+
+def tidy(text: str) -> str:
+    """Normalise characters, spaces and punctuation of Chinese text; newlines stay."""
+    text = _TAG.sub("", _NOISE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")))
+    text = text.translate(_FULL)
+    text = _BRACKETS.sub(r"（\1）", text)
+    text = _HALF_NEAR_HAN.sub(_full_width, text)
+    text = _STOP_AFTER_HAN.sub("。", text)
+    text = _DOTS.sub("。", text)
+    text = _SPACE_IN_HAN.sub("", text)
+    text = _REPEATED.sub(r"\1", text)
+    text = _PUNCT_RUN.sub(lambda m: m.group(1) or m.group(2) or m.group(0)[0], text)
+    text = _EMPTY_BRACKETS.sub("", text)
+    text = re.sub(r" {2,}", " ", re.sub(r" *\n\s*", "\n", text))
+    return text.strip().lstrip("，。；、：！？,.")
+
+
+def finish(text: str) -> str:
+    """End the text with a full stop unless it ends with punctuation already."""
+    text = text.rstrip(" ，、；：,;:")
+    return text if not text or text[-1] in "。！？…）”》" else text + "。"
+
+
+def strip_worn(text: str) -> str:
+    """Remove template words, greetings, closings and doctors' names from an answer."""
+    text = _TEMPLATES.sub("", text)
+    text = _GREETING.sub("", text)
+    text = _SURNAMED.sub("医生", text)
+    text = _CLOSING.sub("", text)
+    return text.strip()
+
+
+def clean_answer(text: str) -> str:
+    """An answer as it goes into the corpus, doses aside."""
+    return finish(tidy(strip_worn(tidy(text))))
+
+
+def clean_question(text: str) -> str:
+    """A question as it goes into the corpus."""
+    text = tidy(text)
+    text = re.sub(r"^(?:问题?|病情描述|描述)[:：]|（[^（）]{0,12}[男女][，,]\d+岁?[^（）]{0,6}）$", "", text)
+    text = _SURNAMED.sub("医生", text).strip()
+    if text and text[-1] not in "。！？…":
+        text = text.rstrip("，、；：") + ("？" if ASKS.search(text) else "。")
+    return text
+
+
+ASKS = re.compile("吗|呢|什么|怎么|怎样|如何|为何|为啥|咋|哪|是不是|能不能|可不可以|多少|几|么$|有没有|要不要|好不好|请问")
+
+
+def han_share(text: str) -> float:
+    """Share of Chinese characters and punctuation among the visible characters."""
+    visible = re.sub(r"\s", "", text)
+    if not visible:
+        return 0.0
+    return len(re.findall(rf"[{HAN}，。！？；：、（）“”《》]", visible)) / len(visible)
+
+
+def loops(text: str) -> bool:
+    """Whether a phrase of 4 to 20 characters repeats itself three times running."""
+    return re.search(r"(.{4,20})\1\1", text) is not None
+
+
+def key_of(text: str) -> str:
+    """What two texts share when they differ only by punctuation, spaces and courtesies."""
+    text = re.sub(r"您好|你好|请问|医生|大夫|谢谢|一下", "", text)
+    return re.sub(rf"[^{HAN}A-Za-z0-9]", "", text).lower()

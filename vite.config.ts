@@ -1,0 +1,20 @@
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vitest/config';
+
+/** Storage in the browser is tied to the port, so it never changes. */
+const port = 4820;
+
+export default defineConfig({
+  base: './',
+  plugins: [svelte()],
+  worker: { format: 'es' },
+  build: { target: 'es2023', chunkSizeWarningLimit: 300 },
+  server: { port, strictPort: true },
+  preview: { port, strictPort: true },
+  test: {
+    include: ['src/**/*.test.ts', 'convert/**/*.test.ts'],
+    testTimeout: 60_000,
+    // A GPU driver in software uses every core by itself: test files run two at a time.
+    maxWorkers: 2,
+  },
+});
