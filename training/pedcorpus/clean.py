@@ -6,6 +6,7 @@ HAN = "一-鿿"
 _FULL = {i: i - 0xFEE0 for i in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
 _FULL |= {0x3000: " ", 0xA0: " ", 0xFF05: "%", 0x2236: "：", 0xFE50: "，", 0xFF0E: ".", 0xFF5E: "～"}
 _NOISE = re.compile("[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff\ufffd]")
+_EMOJI = re.compile("[\U0001F000-\U0001FAFF\u2600-\u27bf\ufe0f\u20e3]|[\\^oO＾_]{2,}|_\\?_?")
 _TAG = re.compile(r"<br\s*/?>|</?[a-zA-Z][^<>]{0,80}>|&(?:nbsp|lt|gt|amp|quot|ldquo|rdquo|hellip|mdash|bull|middot);?")
 _HALF = {",": "，", "?": "？", "!": "！", ";": "；", ":": "："}
 _HALF_NEAR_HAN = re.compile(rf"(?<=[{HAN}）”])\s*([,?!;:])\s*|\s*([,?!;:])\s*(?=[{HAN}（“])")
@@ -29,9 +30,13 @@ _CLOSING = re.compile(
     r"|以上(?:是|就是|为)?(?:我)?(?:对)?[^。！？\n]{0,24}(?:建议|回答|解答|看法|帮助|参考)|(?:感谢|谢谢)[^。！？\n]{0,20}(?:咨询|信任|提问|支持|阅读|关注|采纳|提供)"
     r"|(?:欢迎|可以)(?:随时|再次|继续)[^。！？\n]{0,12}(?:咨询|提问|追问)|(?:望|请)采纳|仅供参考|给[我个]*好评|早日康复|如(?:还|果还)?有(?:任何|其他|什么)?(?:疑问|问题|不明白)[^。！？\n]{0,24}|百度一下|不懂(?:再|可以)问)[^。！？；\n]*[。！？；~～\s]*"
 )
+_HOLLOW = re.compile(
+    r"(?:^|(?<=[。！？，]))(?:您好|你好)[，,。！!、]*|(?:^|(?<=[。！？]))(?:根据|依据|按照|从|看|就|结合|针对)(?:您|你|以上|上面|上述|目前)[^，。！？]{0,24}(?:描述|叙述|情况|内容|来看|看来|分析|提供|说)[^，。！？]{0,8}[，,]"
+    r"|(?:^|(?<=[。！？，]))(?:很)?高兴(?:为|回答|能)[^，。！？]{0,10}[，。！]|(?:你好|您好)[！。]?$|早康复"
+)
 _SURNAMED = re.compile("[赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦许何吕张孔曹严金魏陶姜谢邹苏潘葛范彭马方任袁柳史唐薛雷贺倪汤罗郝安于傅齐余顾孟黄萧尹姚邵汪毛戴宋庞熊纪舒屈董梁杜阮蓝季贾江郭林钟徐邱高夏蔡田樊胡霍卢丁邓洪石崔龚程邢陆翁曲侯邬曾沙丰关刘叶白龙万段钱易]{1}(?:大夫|医生|主任|医师|教授)")
 CHILD = re.compile("小儿|儿童|宝宝|婴儿|婴幼儿|新生儿|患儿|幼儿|儿科|早产儿|孩子|小孩|宝贝|小朋友|娃娃|母乳|个月大")
-PREGNANT = re.compile("怀孕|孕妇|孕期|月经|流产|人流|避孕|备孕|怀上|受孕|不孕|白带|试管|排卵|妊娠|产检|胎儿|孕")
+PREGNANT = re.compile("产后|坐月子|月子里|恶露|生完|精子|不育|奶水|乳房|乳头|下奶|剖宫|剖腹|卵巢|子宫|怀孕|孕妇|孕期|月经|流产|人流|避孕|备孕|怀上|受孕|不孕|白带|试管|排卵|妊娠|产检|胎儿|孕")
 
 
 def is_pediatric(text: str) -> bool:
@@ -45,7 +50,7 @@ def _full_width(match: re.Match[str]) -> str:
 def tidy(text: str) -> str:
     """Normalise characters, spaces and punctuation of Chinese text; newlines stay."""
     text = _TAG.sub("", _NOISE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")))
-    text = text.translate(_FULL)
+    text = _EMOJI.sub("", text).translate(_FULL)
     text = _BRACKETS.sub(r"（\1）", text)
     text = _HALF_NEAR_HAN.sub(_full_width, text)
     text = _STOP_AFTER_HAN.sub("。", text)
@@ -70,6 +75,7 @@ def strip_worn(text: str) -> str:
     text = _GREETING.sub("", text)
     text = _SURNAMED.sub("医生", text)
     text = _CLOSING.sub("", text)
+    text = _HOLLOW.sub("", text)
     return text.strip()
 
 
@@ -106,5 +112,6 @@ def loops(text: str) -> bool:
 
 def key_of(text: str) -> str:
     """What two texts share when they differ only by punctuation, spaces and courtesies."""
-    text = re.sub(r"您好|你好|请问|医生|大夫|谢谢|一下", "", text)
-    return re.sub(rf"[^{HAN}A-Za-z0-9]", "", text).lower()
+    bare = re.sub(r"您好|你好|请问|医生|大夫|谢谢|一下", "", text)
+    key = re.sub(rf"[^{HAN}A-Za-z0-9]", "", bare).lower()
+    return key or text.strip()

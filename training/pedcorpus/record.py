@@ -40,6 +40,7 @@ class Chat:
     turns: tuple[Turn, ...]
     group: str = ""
     split: str = ""
+    built_question: bool = False  # put together from symptom names: resembles others by construction
 
     @property
     def question(self) -> str:

@@ -1,0 +1,276 @@
+import { dequantizeBlock } from '../src/format/dtype.ts';
+import { columnsOf, tensorByName } from '../src/format/layout.ts';
+import type { AdaptedLinear, Manifest, TensorBlock, TensorInfo } from '../src/format/manifest.ts';
+
+/**
+ * The forward pass in plain TypeScript, on the weights as a package holds them. It decides what a
+ * package's known answers are, so it is written to be read, and keeps everything between the
+ * stored weights and the logits in f64. One tensor's block at a time is in memory.
+ *
+ * M: all tokens of a pass, of every sequence. Activations are M rows of Float64Array.
+ */
+
+type Rows = readonly Float64Array[];
+
+/** A model's part of a manifest; a package that is being written has no known answers yet. */
+export type ReferenceModel = Pick<Manifest, 'config' | 'tensors' | 'adapter'>;
+
+/** Tokens that follow each other, with the keys and values of those that were seen. */
+export interface Sequence {
+  readonly task: string;
+  readonly keys: Float64Array[][]; // per layer, per position: [D]
+  readonly values: Float64Array[][];
+  length: number;
+}
+
+/** New tokens of one sequence. */
+export interface Step {
+  readonly sequence: Sequence;
+  readonly tokens: readonly number[];
+}
+
+/** Where a row of the pass belongs. */
+interface Row {
+  readonly sequence: Sequence;
+  readonly token: number;
+  readonly position: number;
+}
+
+export class Reference {
+  readonly #model: ReferenceModel;
+  readonly #tensors: ReadonlyMap<string, TensorInfo>;
+  readonly #readBlock: (block: TensorBlock) => Promise<Uint8Array>;
+  readonly #onLayer: () => void;
+
+  constructor(
+    model: ReferenceModel,
+    readBlock: (block: TensorBlock) => Promise<Uint8Array>,
+    onLayer: () => void = () => undefined,
+  ) {
+    this.#model = model;
+    this.#tensors = tensorByName(model);
+    this.#readBlock = readBlock;
+    this.#onLayer = onLayer;
+  }
+
+  /** An empty sequence under the gates of a task. */
+  start(task: string): Sequence {
+    const perLayer = () => Array.from({ length: this.#model.config.layers }, () => []);
+    return { task, keys: perLayer(), values: perLayer(), length: 0 };
+  }
+
+  /** Logits [V] after every new token, in the order of the steps and their tokens. */
+  async forward(steps: readonly Step[]): Promise<Rows> {
+    const { layers, normEps } = this.#model.config;
+    const rows = steps.flatMap(({ sequence, tokens }) =>
+      tokens.map((token, i): Row => ({ sequence, token, position: sequence.length + i })),
+    );
+    let x = await this.#embed(rows);
+    for (let layer = 0; layer < layers; layer++) {
+      x = await this.#layer(layer, x, rows);
+      this.#onLayer();
+    }
+    for (const { sequence, tokens } of steps) sequence.length += tokens.length;
+    const normed = rmsNorm(x, await this.#matrix('norm'), normEps);
+    const logits = await this.#linear('head', normed, rows);
+    this.#onLayer();
+    return logits;
+  }
+
+  async #embed(rows: readonly Row[]): Promise<Rows> {
+    const embed = this.#tensor('embed');
+    const columns = columnsOf(embed);
+    const x = rows.map(() => new Float64Array(columns));
+    for (const block of embed.blocks) {
+      const [from, to] = block.rows;
+      const here = rows.flatMap(({ token }, m) => (token >= from && token < to ? [m] : []));
+      if (here.length === 0) continue;
+      const table = dequantizeBlock('q8', await this.#readBlock(block), to - from, columns);
+      for (const m of here) {
+        const start = ((rows[m]?.token ?? 0) - from) * columns;
+        x[m]?.set(table.subarray(start, start + columns));
+      }
+    }
+    return x;
+  }
+
+  /** x + attention(norm(x)), then + mlp(norm(x)). */
+  async #layer(layer: number, x: Rows, rows: readonly Row[]): Promise<Rows> {
+    const { normEps, mlpWidth } = this.#model.config;
+    const name = (part: string) => `layers.${layer}.${part}`;
+    const attentionIn = rmsNorm(x, await this.#matrix(name('attention_norm')), normEps);
+    const qkv = await this.#linear(name('qkv'), attentionIn, rows);
+    const mixed = this.#attention(layer, qkv, rows);
+    const attended = add(x, await this.#linear(name('attention_out'), mixed, rows));
+    const mlpIn = rmsNorm(attended, await this.#matrix(name('mlp_norm')), normEps);
+    const gateUp = await this.#linear(name('gate_up'), mlpIn, rows);
+    const inner = gateUp.map((row) =>
+      row.subarray(0, mlpWidth).map((gate, i) => silu(gate) * (row[mlpWidth + i] ?? 0)),
+    );
+    return add(attended, await this.#linear(name('down'), inner, rows));
+  }
+
+  /** Causal attention of every row over its own sequence; [M, 3D] -> [M, D]. */
+  #attention(layer: number, qkv: Rows, rows: readonly Row[]): Rows {
+    const { width, heads, headDim, positions } = this.#model.config;
+    rows.forEach(({ sequence, position }, m) => {
+      const row = qkv[m] ?? new Float64Array();
+      rotate(row.subarray(0, width), position, headDim, positions.theta);
+      const key = row.slice(width, 2 * width);
+      rotate(key, position, headDim, positions.theta);
+      sequence.keys[layer]?.push(key);
+      sequence.values[layer]?.push(row.slice(2 * width));
+    });
+    return rows.map(({ sequence, position }, m) => {
+      const query = qkv[m] ?? new Float64Array();
+      const keys = (sequence.keys[layer] ?? []).slice(0, position + 1);
+      const values = sequence.values[layer] ?? [];
+      const output = new Float64Array(width);
+      for (let from = 0; from < heads * headDim; from += headDim) {
+        const scores = keys.map((key) => {
+          let sum = 0;
+          for (let i = from; i < from + headDim; i++) sum += (query[i] ?? 0) * (key[i] ?? 0);
+          return sum / Math.sqrt(headDim);
+        });
+        softmax(scores).forEach((weight, past) => {
+          const value = values[past] ?? output;
+          for (let i = from; i < from + headDim; i++) {
+            output[i] = (output[i] ?? 0) + weight * (value[i] ?? 0);
+          }
+        });
+      }
+      return output;
+    });
+  }
+
+  /** y = W x, and B (g' * A x) for each adapted linear that lives in this tensor. */
+  async #linear(name: string, x: Rows, rows: readonly Row[]): Promise<Rows> {
+    const tensor = this.#tensor(name);
+    const columns = columnsOf(tensor);
+    const y = x.map(() => new Float64Array(tensor.shape[0] ?? 0));
+    for (const block of tensor.blocks) {
+      const [from, to] = block.rows;
+      const bytes = await this.#readBlock(block);
+      multiply(dequantizeBlock(tensor.dtype, bytes, to - from, columns), columns, x, y, from);
+    }
+    const linears = this.#model.adapter?.linears ?? [];
+    for (const [index, linear] of linears.entries()) {
+      if (linear.tensor === name) await this.#adapt(linear, index, x, y, rows);
+    }
+    return y;
+  }
+
+  async #adapt(linear: AdaptedLinear, index: number, x: Rows, y: Rows, rows: readonly Row[]) {
+    const adapter = this.#model.adapter;
+    if (adapter === null) return;
+    const { experts, rank, alpha } = adapter;
+    const low = x.map(() => new Float64Array(experts * rank));
+    multiply(await this.#matrix(linear.a), columnsOf(this.#tensor(linear.a)), x, low, 0);
+    const gates = await this.#gates(linear, index, x, rows);
+    low.forEach((values, m) => {
+      for (let row = 0; row < values.length; row++) {
+        const gate = row < rank ? 1 : (gates[m]?.[Math.floor(row / rank) - 1] ?? 0);
+        values[row] = (values[row] ?? 0) * gate * (alpha / rank);
+      }
+    });
+    const part = y.map((row) => row.subarray(...linear.rows));
+    const delta = part.map((row) => new Float64Array(row.length));
+    multiply(await this.#matrix(linear.b), experts * rank, low, delta, 0);
+    part.forEach((row, m) => {
+      delta[m]?.forEach((value, n) => (row[n] = (row[n] ?? 0) + value));
+    });
+  }
+
+  /** Gates of the specific experts for every row: routed per token, or the task's. */
+  async #gates(linear: AdaptedLinear, index: number, x: Rows, rows: readonly Row[]) {
+    const adapter = this.#model.adapter;
+    if (linear.router !== null) {
+      const logits = x.map(() => new Float64Array((adapter?.experts ?? 1) - 1));
+      multiply(await this.#matrix(linear.router), x[0]?.length ?? 0, x, logits, 0);
+      return logits.map((row) => softmax([...row]));
+    }
+    return rows.map(({ sequence }) => {
+      const gates = adapter?.gates[sequence.task]?.[index];
+      if (gates === undefined) throw new Error(`no gates for ${sequence.task}, ${linear.linear}`);
+      return gates;
+    });
+  }
+
+  /** The whole of a small tensor, row-major. */
+  async #matrix(name: string): Promise<Float32Array> {
+    const tensor = this.#tensor(name);
+    const columns = columnsOf(tensor);
+    const values = new Float32Array((tensor.shape[0] ?? 0) * columns);
+    for (const block of tensor.blocks) {
+      const [from, to] = block.rows;
+      const bytes = await this.#readBlock(block);
+      values.set(dequantizeBlock(tensor.dtype, bytes, to - from, columns), from * columns);
+    }
+    return values;
+  }
+
+  #tensor(name: string): TensorInfo {
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined) throw new Error(`no tensor ${name}`);
+    return tensor;
+  }
+}
+
+/** y[m][first + n] = weights[n, :] . x[m] for weights [N, columns]. */
+function multiply(weights: Float32Array, columns: number, x: Rows, y: Rows, first: number): void {
+  const count = weights.length / columns;
+  for (let n = 0; n < count; n++) {
+    const row = weights.subarray(n * columns, (n + 1) * columns);
+    for (let m = 0; m < x.length; m++) {
+      const input = x[m] ?? row;
+      let even = 0;
+      let odd = 0;
+      let k = 0;
+      for (; k + 1 < columns; k += 2) {
+        even += (row[k] ?? 0) * (input[k] ?? 0);
+        odd += (row[k + 1] ?? 0) * (input[k + 1] ?? 0);
+      }
+      if (k < columns) even += (row[k] ?? 0) * (input[k] ?? 0);
+      const output = y[m];
+      if (output !== undefined) output[first + n] = even + odd;
+    }
+  }
+}
+
+/** x / sqrt(mean(x^2) + eps) * weight, row by row. */
+function rmsNorm(x: Rows, weight: Float32Array, eps: number): Rows {
+  return x.map((row) => {
+    const squares = row.reduce((sum, value) => sum + value * value, 0);
+    const scale = 1 / Math.sqrt(squares / row.length + eps);
+    return row.map((value, i) => value * scale * (weight[i] ?? 0));
+  });
+}
+
+/** Rotates the pairs (i, i + Dh/2) of every head, in place. */
+function rotate(row: Float64Array, position: number, headDim: number, theta: number): void {
+  const half = headDim / 2;
+  for (let i = 0; i < half; i++) {
+    const angle = position * theta ** (-i / half);
+    const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+    for (let a = i; a < row.length; a += headDim) {
+      const [first, second] = [row[a] ?? 0, row[a + half] ?? 0];
+      row[a] = first * cos - second * sin;
+      row[a + half] = second * cos + first * sin;
+    }
+  }
+}
+
+function add(a: Rows, b: Rows): Rows {
+  return a.map((row, m) => row.map((value, i) => value + (b[m]?.[i] ?? 0)));
+}
+
+function silu(value: number): number {
+  return value / (1 + Math.exp(-value));
+}
+
+function softmax(scores: readonly number[]): number[] {
+  const most = Math.max(...scores);
+  const weights = scores.map((score) => Math.exp(score - most));
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  return weights.map((weight) => weight / sum);
+}

@@ -1,0 +1,147 @@
+import { expect, test as base, type Locator, type Page } from '@playwright/test';
+import { AppServer } from './server.ts';
+
+/** The page as a person sees it. Nothing here knows how it is made. */
+
+export type Task = 'medkqa' | 'evidiag' | 'trerecom';
+export const tasks: readonly Task[] = ['medkqa', 'evidiag', 'trerecom'];
+
+export interface Counts {
+  readonly decodeSteps: number;
+  readonly decodeStepsAfterStop: number;
+}
+
+declare global {
+  /** Set by the page for these tests: what the worker counts. */
+  var pediatricsgpt: { counts(): Promise<Counts> } | undefined;
+  /** Set by `watchText`: what was on the page when U+FFFD was. */
+  var brokenText: string[] | undefined;
+}
+
+/** Loading compiles every shader and runs the known-answer test, in software. */
+const LOAD_TIMEOUT = 45_000;
+
+export class App {
+  readonly page: Page;
+  readonly server: AppServer;
+
+  constructor(page: Page, server: AppServer) {
+    this.page = page;
+    this.server = server;
+  }
+
+  async open(model?: string): Promise<void> {
+    await this.page.goto(this.server.url(model));
+  }
+
+  async openReady(model?: string): Promise<void> {
+    await this.open(model);
+    await this.ready();
+  }
+
+  async ready(): Promise<void> {
+    await expect(this.part('model-ready')).toBeVisible({ timeout: LOAD_TIMEOUT });
+  }
+
+  part(name: string): Locator {
+    return this.page.getByTestId(name);
+  }
+
+  async choose(task: Task): Promise<void> {
+    await this.part(`task-${task}`).click();
+  }
+
+  /** Plain argmax, as the golden files were made. */
+  async greedy(maxTokens: number): Promise<void> {
+    await this.part('settings').click();
+    await this.part('setting-temperature').fill('0');
+    await this.part('setting-penalty').fill('1');
+    await this.part('setting-max-tokens').fill(String(maxTokens));
+    await this.part('setting-max-tokens').press('Tab');
+    await this.part('settings').click();
+  }
+
+  async send(question: string): Promise<void> {
+    await this.part('composer').fill(question);
+    await this.part('send').click();
+  }
+
+  /** Asks and waits for the end of the answer; gives its text. */
+  async ask(question: string): Promise<string> {
+    const before = await this.part('turn-assistant').count();
+    await this.send(question);
+    await expect(this.part('turn-assistant')).toHaveCount(before + 1);
+    await this.answered();
+    return this.answer();
+  }
+
+  async answered(state = 'done'): Promise<void> {
+    const last = this.part('turn-assistant').last();
+    await expect(last).toHaveAttribute('data-state', state, { timeout: 40_000 });
+  }
+
+  /** The text of the last answer, as it stands on the page. */
+  async answer(): Promise<string> {
+    return (await this.part('turn-assistant').last().getByTestId('turn-text').textContent()) ?? '';
+  }
+
+  async counts(): Promise<Counts> {
+    return this.page.evaluate(() => {
+      const counts = globalThis.pediatricsgpt?.counts();
+      if (counts === undefined) throw new Error('the page exposes no counts');
+      return counts;
+    });
+  }
+
+  /** The message of a failure, once it is the one expected. */
+  async failure(name: string): Promise<string> {
+    const shown = this.part('failure').first();
+    await expect(shown).toHaveAttribute('data-failure', name, { timeout: LOAD_TIMEOUT });
+    await expect(shown).toBeVisible();
+    return (await shown.innerText()).trim();
+  }
+
+  async expectNoSidewaysScroll(): Promise<void> {
+    const { content, window } = await this.page.evaluate(() => ({
+      content: document.documentElement.scrollWidth,
+      window: document.documentElement.clientWidth,
+    }));
+    expect(content).toBeLessThanOrEqual(window);
+  }
+}
+
+/** Looks at every change of the page for U+FFFD, from the first moment on. */
+async function watchText(page: Page): Promise<void> {
+  await page.addInitScript(() => {
+    const found: string[] = (globalThis.brokenText = []);
+    const look = (): void => {
+      const text = document.body?.textContent ?? '';
+      if (text.includes('\uFFFD')) found.push(text);
+    };
+    new MutationObserver(look).observe(document, {
+      childList: true,
+      characterData: true,
+      subtree: true,
+    });
+  });
+}
+
+/** A server and a page for each test; a page that throws, or shows U+FFFD, fails its test. */
+export const test = base.extend<{ server: AppServer; app: App }>({
+  // eslint-disable-next-line no-empty-pattern -- Playwright reads the names of what is needed
+  server: async ({}, use) => {
+    const server = await AppServer.start();
+    await use(server);
+    await server.close();
+  },
+  app: async ({ page, server }, use) => {
+    const errors: string[] = [];
+    page.on('pageerror', (error) => errors.push(error.message));
+    await watchText(page);
+    await use(new App(page, server));
+    expect(errors).toEqual([]);
+    expect(await page.evaluate(() => globalThis.brokenText)).toEqual([]);
+  },
+});
+
+export { expect };

@@ -1,0 +1,50 @@
+import { expect, test, type App } from './app.ts';
+import type { Fault } from './server.ts';
+
+const manifest = '/models/tiny/manifest.json';
+const shard = '/models/tiny/shard-00000.bin';
+
+const cases: readonly (readonly [string, string, Fault, string])[] = [
+  ['a missing manifest', manifest, 'missing', 'NotFound'],
+  ['a missing shard', shard, 'missing', 'NotFound'],
+  ['a truncated shard', shard, 'truncated', 'ShardTruncated'],
+  ['a shard whose connection breaks off', shard, 'cut', 'ShardTruncated'],
+  ['a web page instead of a shard', shard, 'web-page', 'NotAShard'],
+  ['a web page instead of the manifest', manifest, 'web-page', 'NotAShard'],
+  ['a shard with a wrong byte', shard, 'corrupt', 'ShardCorrupt'],
+  ['a server that does not answer', '/models/', 'dead', 'Offline'],
+];
+
+/** Reads the message in both languages; the page starts in Chinese. */
+async function messages(app: App, failure: string): Promise<{ zh: string; en: string }> {
+  const zh = await app.failure(failure);
+  expect(zh).toMatch(/[一-鿿]{4}/);
+  await app.part('language').click();
+  await expect(app.part('failure').first()).not.toHaveText(zh);
+  const en = await app.failure(failure);
+  expect(en).toMatch(/[a-z]+ [a-z]+ [a-z]+/);
+  expect(en).not.toMatch(/[一-鿿]/);
+  return { zh, en };
+}
+
+const told = new Map<string, string>();
+
+for (const [what, path, fault, name] of cases) {
+  test(`${what} is told as ${name}, in both languages`, async ({ app, server }) => {
+    server.break(path, fault);
+    await app.open('tiny');
+    const { zh, en } = await messages(app, name);
+    await expect(app.part('model-ready')).toHaveCount(0);
+    // No other failure has these words.
+    for (const words of [zh, en]) expect(told.get(words) ?? name).toBe(name);
+    told.set(zh, name).set(en, name);
+  });
+}
+
+test('a full storage is told as StorageFull', async ({ app, page, server }) => {
+  const devtools = await page.context().newCDPSession(page);
+  const origin = new URL(server.url()).origin;
+  await devtools.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 100_000 });
+  await app.open('tiny');
+  await messages(app, 'StorageFull');
+});

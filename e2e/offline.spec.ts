@@ -1,0 +1,102 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { App, expect, test } from './app.ts';
+import { goldenOf } from './golden.ts';
+
+const { prompt, text } = goldenOf('tiny', 'medkqa');
+
+async function expectGoldenAnswer(app: App): Promise<void> {
+  await app.greedy(32);
+  await app.choose('medkqa');
+  expect(await app.ask(prompt)).toBe(text);
+}
+
+test('a browser started anew answers with the model files gone', async ({
+  playwright,
+  server,
+}, info) => {
+  const profile = await mkdtemp(join(tmpdir(), 'pediatricsgpt-'));
+  const { launchOptions } = info.project.use;
+  const start = () => playwright.chromium.launchPersistentContext(profile, launchOptions);
+  try {
+    const first = await start();
+    await new App(await first.newPage(), server).openReady('tiny');
+    await first.close();
+    expect(server.requests('/models/').length).toBeGreaterThan(2);
+
+    server.break('/models/', 'missing');
+    server.log.length = 0;
+    const second = await start();
+    const app = new App(await second.newPage(), server);
+    await app.openReady('tiny');
+    await expectGoldenAnswer(app);
+    expect(server.requests('/models/')).toEqual([]);
+    await second.close();
+  } finally {
+    await rm(profile, { recursive: true, force: true });
+  }
+});
+
+test('a flipped byte in storage costs one shard, and nobody notices', async ({
+  app,
+  page,
+  server,
+}) => {
+  await app.openReady('tiny');
+  server.log.length = 0;
+  await page.evaluate(async () => {
+    const root = await navigator.storage.getDirectory();
+    const models = await root.getDirectoryHandle('models');
+    for await (const name of models.keys()) {
+      const shard = await (await models.getDirectoryHandle(name)).getFileHandle('shard-00000.bin');
+      const bytes = new Uint8Array(await (await shard.getFile()).arrayBuffer());
+      const middle = bytes.length >> 1;
+      const file = await shard.createWritable({ keepExistingData: true });
+      await file.write({
+        type: 'write',
+        position: middle,
+        data: Uint8Array.of((bytes[middle] ?? 0) ^ 1),
+      });
+      await file.close();
+    }
+  });
+  await page.reload();
+  await app.ready();
+  expect(server.requests('/models/')).toEqual(['/models/tiny/shard-00000.bin']);
+  await expectGoldenAnswer(app);
+  // The mended shard is kept.
+  server.log.length = 0;
+  await page.reload();
+  await app.ready();
+  expect(server.requests('/models/')).toEqual([]);
+});
+
+test('a visit that broke off goes on where it was', async ({ app, page, server }) => {
+  server.break('/models/tiny/shard-00000.bin', 'dead');
+  await app.open('tiny');
+  await app.failure('Offline');
+  const before = server.requests('/models/tiny/').filter((path) => !path.endsWith('manifest.json'));
+  server.repair();
+  server.log.length = 0;
+  await page.reload();
+  await app.ready();
+  const again = server.requests('/models/tiny/');
+  expect(again).toContain('/models/tiny/shard-00000.bin');
+  const whole = before.filter((path) => !path.endsWith('shard-00000.bin'));
+  expect(again.filter((path) => whole.includes(path))).toEqual([]);
+});
+
+test('progress counts bytes', async ({ app, page }) => {
+  const phases = new Set<string>();
+  await page.exposeFunction('tell', (phase: string) => phases.add(phase));
+  await page.addInitScript(() => {
+    new MutationObserver(() => {
+      const shown = document.querySelector('[data-testid=load-progress]');
+      const phase = shown?.getAttribute('data-phase');
+      if (phase) void (globalThis as unknown as { tell(p: string): void }).tell(phase);
+    }).observe(document, { childList: true, subtree: true, attributes: true });
+  });
+  await app.openReady('tiny');
+  expect([...phases]).toContain('download');
+});

@@ -1,0 +1,38 @@
+import { existsSync } from 'node:fs';
+import { defineConfig } from '@playwright/test';
+
+/** Real Chromium; SwiftShader stands in for the GPU, so that every machine gives the same answer. */
+
+const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+const chromium = process.env['CHROMIUM'] ?? places.find((place) => existsSync(place));
+if (chromium === undefined) {
+  throw new Error('No Chromium found: install Debian’s `chromium`, or set CHROMIUM to its path.');
+}
+
+const common = ['--headless=new', '--no-sandbox'];
+const swiftshader = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
+const launch = (args: readonly string[]) => ({
+  launchOptions: { executablePath: chromium, args: [...args] },
+});
+
+export default defineConfig({
+  testDir: '.',
+  outputDir: '../test-results',
+  reporter: [['list']],
+  forbidOnly: process.env['CI'] !== undefined,
+  retries: 0,
+  // SwiftShader takes every core for itself.
+  workers: 1,
+  timeout: 60_000,
+  expect: { timeout: 20_000 },
+  use: { locale: 'zh-CN', viewport: { width: 1280, height: 800 }, actionTimeout: 15_000 },
+  projects: [
+    {
+      name: 'webgpu',
+      testIgnore: 'no-adapter.spec.ts',
+      use: launch([...common, ...swiftshader]),
+    },
+    { name: 'no-adapter', testMatch: 'no-adapter.spec.ts', use: launch(common) },
+  ],
+});

@@ -1,0 +1,113 @@
+import { failureName } from '../failure.ts';
+import { TokenStream, type TokenMeanings } from '../text/stream.ts';
+import type { GenerateEvent, GenerateResult, SamplingSettings } from '../worker/api.ts';
+import type { Backend } from './backend.ts';
+import { sample } from './sampler.ts';
+import type { Session } from './session.ts';
+
+/** One answer to be given: a prompt, how to sample, and where to say what happens. */
+export interface AnswerPlan {
+  readonly prompt: readonly number[];
+  readonly sampling: SamplingSettings;
+  readonly seed: number;
+  readonly stopIds: readonly number[];
+  readonly meanings: TokenMeanings;
+  readonly onEvent: (event: GenerateEvent) => void;
+  /** Called when a decode step has ended. */
+  readonly onDecodeStep: () => void;
+  readonly signal: AbortSignal | undefined;
+}
+
+type Prefilled = Pick<GenerateResult, 'reusedTokens' | 'prefillTokensPerSecond'> & {
+  /** Logits of the last prompt token; null where the answer was stopped before. */
+  readonly logits: Float32Array | null;
+};
+type Decoded = Pick<GenerateResult, 'text' | 'tokens' | 'decodeTokensPerSecond' | 'finish'>;
+
+/** Computes what the KV cache does not hold of the prompt, then one token after the other. */
+export async function answer(
+  backend: Backend,
+  session: Session,
+  plan: AnswerPlan,
+): Promise<Omit<GenerateResult, 'taskSwitchMs'>> {
+  const { logits, ...prefilled } = await prefill(backend, session, plan);
+  const decoded = await decode(backend, session, plan, logits);
+  return {
+    ...prefilled,
+    ...decoded,
+    promptTokens: plan.prompt.length,
+    outputTokens: decoded.tokens.length,
+  };
+}
+
+async function prefill(
+  backend: Backend,
+  session: Session,
+  { prompt, onEvent, signal }: AnswerPlan,
+): Promise<Prefilled> {
+  const reusedTokens = session.reusable(prompt);
+  const onProgress = (done: number, total: number): void => {
+    onEvent({ kind: 'prefill', done, total });
+  };
+  backend.truncate(reusedTokens);
+  onProgress(0, prompt.length - reusedTokens);
+  const start = performance.now();
+  let logits: Float32Array | null = null;
+  try {
+    const options = { onProgress, ...(signal === undefined ? {} : { signal }) };
+    logits = await backend.prefill(prompt.slice(reusedTokens), options);
+  } catch (error) {
+    if (failureName(error) !== 'Cancelled') throw error;
+  }
+  const computed = backend.position - reusedTokens;
+  session.holds(prompt.slice(0, backend.position));
+  return { logits, reusedTokens, prefillTokensPerSecond: perSecond(computed, start) };
+}
+
+async function decode(
+  backend: Backend,
+  session: Session,
+  plan: AnswerPlan,
+  afterPrompt: Float32Array | null,
+): Promise<Decoded> {
+  const { prompt, sampling, seed, stopIds, onEvent, signal } = plan;
+  const stream = new TokenStream(plan.meanings);
+  const most = Math.min(sampling.maxTokens, backend.config.capacity - prompt.length);
+  const tokens: number[] = [];
+  let text = '';
+  const say = (piece: string): void => {
+    if (piece === '') return;
+    text += piece;
+    onEvent({ kind: 'piece', text: piece, outputTokens: tokens.length });
+  };
+  const start = performance.now();
+  let steps = 0;
+  let finish: Decoded['finish'] = 'length';
+  for (let logits = afterPrompt; tokens.length < most; ) {
+    if (logits === null || signal?.aborted === true) {
+      finish = 'cancelled';
+      break;
+    }
+    const token = sample(logits, sampling, tokens, seed, prompt.length + tokens.length);
+    if (stopIds.includes(token)) {
+      finish = 'stop';
+      break;
+    }
+    tokens.push(token);
+    say(stream.push(token));
+    // The last token of a full answer is never computed: nothing follows it.
+    if (tokens.length === most) break;
+    logits = await backend.decode(token);
+    steps += 1;
+    session.append(token);
+    plan.onDecodeStep();
+  }
+  say(stream.flush());
+  return { text, tokens, decodeTokensPerSecond: perSecond(steps, start), finish };
+}
+
+/** A rate since `start`, 0 where nothing was done. */
+function perSecond(count: number, start: number): number {
+  const seconds = (performance.now() - start) / 1000;
+  return count === 0 ? 0 : count / Math.max(seconds, 1e-6);
+}

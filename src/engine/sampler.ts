@@ -1,0 +1,142 @@
+import { Failure } from '../failure.ts';
+import type { SamplingSettings } from '../worker/api.ts';
+import { randomAt } from './random.ts';
+
+/** What the choice of one token depends on. */
+export type SampleSettings = Omit<SamplingSettings, 'maxTokens'>;
+
+/** The repetition penalty looks back this many tokens of the answer. */
+export const PENALTY_WINDOW = 256;
+
+/** A token that may be chosen, with its logit after the penalty. */
+interface Candidate {
+  readonly id: number;
+  readonly logit: number;
+}
+
+/**
+ * Chooses the next token from logits [V]. Pure: the same arguments give the same token.
+ *
+ * In this order: the repetition penalty (a positive logit of a token in `recent` is divided by
+ * it, a negative one multiplied), then for temperature 0 the highest logit; otherwise the `topK`
+ * highest, softmax with temperature, of these the fewest whose sum reaches `topP`, and one of
+ * them by a random number that depends on seed and position alone. Equal logits: lower id first.
+ *
+ * @param recent tokens of the answer so far; the last 256 count
+ * @param position where the token will stand in the sequence: the counter of the random number
+ * @throws Failure WrongNumbers for a logit that is not finite; RangeError for senseless settings
+ */
+export function sample(
+  logits: Float32Array,
+  settings: SampleSettings,
+  recent: readonly number[],
+  seed: number,
+  position: number,
+): number {
+  checkSettings(settings);
+  checkLogits(logits);
+  const scores = withPenalty(logits, settings.repetitionPenalty, recent);
+  if (settings.temperature === 0 || settings.topK === 1) return argmax(scores);
+  const candidates = highest(scores, settings.topK === 0 ? scores.length : settings.topK);
+  return choose(candidates, settings.temperature, settings.topP, randomAt(seed, position));
+}
+
+/** The id of the highest value, the lowest such id. */
+export function argmax(values: Float32Array): number {
+  let best = 0;
+  let bestValue = values[0] ?? -Infinity;
+  for (let id = 1; id < values.length; id++) {
+    const value = values[id] ?? -Infinity;
+    if (value > bestValue) {
+      best = id;
+      bestValue = value;
+    }
+  }
+  return best;
+}
+
+function checkSettings(settings: SampleSettings): void {
+  const { temperature, topK, topP, repetitionPenalty } = settings;
+  const good =
+    Number.isFinite(temperature) &&
+    temperature >= 0 &&
+    Number.isInteger(topK) &&
+    topK >= 0 &&
+    topP >= 0 &&
+    topP <= 1 &&
+    Number.isFinite(repetitionPenalty) &&
+    repetitionPenalty > 0;
+  if (!good) throw new RangeError(`sampling settings out of range: ${JSON.stringify(settings)}`);
+}
+
+function checkLogits(logits: Float32Array): void {
+  if (logits.length === 0) throw new RangeError('no logits');
+  for (let id = 0; id < logits.length; id++) {
+    if (!Number.isFinite(logits[id])) {
+      throw new Failure('WrongNumbers', `logit ${id} is ${String(logits[id])}`);
+    }
+  }
+}
+
+function withPenalty(
+  logits: Float32Array,
+  penalty: number,
+  recent: readonly number[],
+): Float32Array {
+  if (penalty === 1 || recent.length === 0) return logits;
+  const scores = logits.slice();
+  for (const id of new Set(recent.slice(-PENALTY_WINDOW))) {
+    const logit = logits[id];
+    if (logit !== undefined) scores[id] = logit > 0 ? logit / penalty : logit * penalty;
+  }
+  return scores;
+}
+
+/** From this many candidates on, sorting everything costs less than keeping a short list. */
+const SORT_FROM = 512;
+
+/** The `count` highest scores, highest first; equal ones by id. */
+function highest(scores: Float32Array, count: number): Candidate[] {
+  const byScore = (a: Candidate, b: Candidate): number => b.logit - a.logit || a.id - b.id;
+  if (count >= Math.min(scores.length, SORT_FROM)) {
+    const all = Array.from(scores, (logit, id) => ({ id, logit }));
+    return all.sort(byScore).slice(0, count);
+  }
+  // Kept in order; most scores fail against the last and cost one comparison.
+  const kept: Candidate[] = [];
+  for (let id = 0; id < scores.length; id++) {
+    const logit = scores[id] ?? -Infinity;
+    const last = kept[count - 1];
+    if (last !== undefined && logit <= last.logit) continue;
+    let at = Math.min(kept.length, count - 1);
+    while (at > 0 && (kept[at - 1]?.logit ?? Infinity) < logit) at -= 1;
+    kept.splice(at, 0, { id, logit });
+    if (kept.length > count) kept.pop();
+  }
+  return kept;
+}
+
+/** Softmax of the candidates, cut at `topP`, and the one on which the random number falls. */
+function choose(
+  candidates: readonly Candidate[],
+  temperature: number,
+  topP: number,
+  random: number,
+): number {
+  const top = candidates[0]?.logit ?? 0;
+  const weights = candidates.map(({ logit }) => Math.exp((logit - top) / temperature));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  let kept = 0;
+  let mass = 0;
+  // At least one is kept, whatever topP is.
+  while (kept < weights.length && (kept === 0 || mass < topP * total)) {
+    mass += weights[kept] ?? 0;
+    kept += 1;
+  }
+  let left = random * mass;
+  for (let i = 0; i < kept; i++) {
+    left -= weights[i] ?? 0;
+    if (left < 0) return candidates[i]?.id ?? 0;
+  }
+  return candidates[kept - 1]?.id ?? 0; // rounding left a little over
+}

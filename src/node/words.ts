@@ -1,0 +1,90 @@
+import pc from 'picocolors';
+import { failureName, type FailureName } from '../failure.ts';
+import { findDangerSigns } from '../safety/danger-signs.ts';
+import { emergencyAdvice } from '../safety/emergency-advice.ts';
+import type { GenerateResult, ModelInfo } from '../worker/api.ts';
+
+/** What the command line says to a person. Everything but the answer goes to stderr. */
+
+const NOTICE = [
+  '研究工具，模型很小、会出错：不是医疗器械，不是医生。急症请立即拨打 120。',
+  'Research tool with a very small model that makes mistakes: no medical device, no doctor. ' +
+    'In an emergency call 120.',
+];
+
+export function notice(): string {
+  return NOTICE.map((line) => pc.dim(line)).join('\n');
+}
+
+/** The emergency banner, '' where the text names no danger sign. */
+export function dangerBanner(text: string): string {
+  const signs = findDangerSigns(text);
+  if (signs.length === 0) return '';
+  const { zh, en } = emergencyAdvice;
+  return [
+    pc.bold(pc.red(`!!! ${zh.title}`)),
+    pc.bold(pc.red(`!!! ${en.title}`)),
+    `${zh.found}：${signs.map((sign) => sign.zh).join('；')}`,
+    `${en.found}: ${signs.map((sign) => sign.en).join('; ')}`,
+    ...zh.steps.map((step) => `  · ${step}`),
+    pc.dim(zh.note),
+  ].join('\n');
+}
+
+/** The line after an answer. */
+export function statistics(result: GenerateResult, info: Engine, seed: number): string {
+  const rate = (value: number): string => (value === 0 ? '-' : value.toFixed(1));
+  const reused = result.reusedTokens === 0 ? '' : ` (${result.reusedTokens} reused)`;
+  return pc.dim(
+    [
+      `prompt ${result.promptTokens} tokens${reused}`,
+      `prefill ${rate(result.prefillTokensPerSecond)} tok/s`,
+      `decode ${rate(result.decodeTokensPerSecond)} tok/s`,
+      `output ${result.outputTokens} tokens, ${result.finish}`,
+      `seed ${seed}`,
+      `${info.backend} ${info.variant} on ${info.adapter}`,
+    ].join(' · '),
+  );
+}
+
+type Engine = Pick<ModelInfo, 'backend' | 'variant' | 'adapter'>;
+
+const failures: Record<FailureName, readonly [zh: string, en: string]> = {
+  NoWebGpu: ['没有可用的 WebGPU 适配器', 'no WebGPU adapter on this machine'],
+  DeviceLost: ['GPU 停止了响应', 'the GPU stopped answering'],
+  DeviceLimit: ['GPU 放不下这个模型', 'the GPU cannot hold this model'],
+  WrongNumbers: ['GPU 算出的数值与记录不符', 'the GPU computes other numbers than recorded'],
+  BadManifest: ['manifest.json 不符合格式', 'manifest.json does not follow the format'],
+  BadTokenizer: ['tokenizer.json 无法读取', 'tokenizer.json cannot be read'],
+  BadCheckpoint: ['检查点无法读取', 'the checkpoint cannot be read'],
+  BadPackage: ['模型包内容不一致', 'the files of the package do not fit together'],
+  NotFound: ['找不到模型包文件', 'a file of the model package is not there'],
+  NotAShard: ['得到的不是模型文件', 'this is not a model file'],
+  ShardTruncated: ['模型文件长度不对', 'a model file has the wrong length'],
+  ShardCorrupt: ['模型文件已损坏', 'a model file is damaged'],
+  Offline: ['网络不可用', 'the network does not answer'],
+  StorageFull: ['存储空间不足', 'there is no room left'],
+  StorageBlocked: ['存储被禁用', 'storage is blocked'],
+  PromptTooLong: ['对话太长，模型放不下', 'the conversation is too long for the model'],
+  EmptyPrompt: ['没有输入问题', 'there is no question'],
+  NotRouted: ['这个模型包没有逐词元路由', 'this package has no per-token router'],
+  UnknownTask: ['没有这个任务', 'this package has no such task'],
+  Busy: ['正在回答上一个问题', 'an answer is still running'],
+  Cancelled: ['已停止', 'stopped'],
+  Usage: ['用法不对', 'this command line does not make sense'],
+};
+
+/** One sentence for a failure, in both languages, with its detail. Never a stack. */
+export function failureLine(error: unknown): string {
+  const name = failureName(error);
+  const detail = error instanceof Error ? error.message : String(error);
+  const [zh, en] =
+    name === 'Bug' ? ['程序内部错误', 'an error in this program'] : failures[name];
+  return pc.red(`${zh} / ${en}: ${detail}`);
+}
+
+/** 2 for a wrong command line, 1 for everything else that ends a run. */
+export function exitCode(error: unknown): number {
+  const name = failureName(error);
+  return name === 'Usage' || name === 'UnknownTask' ? 2 : 1;
+}

@@ -1,0 +1,86 @@
+import type { SamplingSettings } from '../worker/api.ts';
+import { recallJson, remember } from './memory.ts';
+
+const KEY = 'settings';
+
+/** The settings a person may change, with the range that makes sense of each. */
+export const ranges = {
+  temperature: { min: 0, max: 1.5, step: 0.05 },
+  repetitionPenalty: { min: 1, max: 2, step: 0.05 },
+  maxTokens: { min: 16, max: 1024, step: 1 },
+  seed: { min: 0, max: 4294967295, step: 1 },
+} as const;
+
+export type SettingName = 'temperature' | 'repetitionPenalty' | 'maxTokens';
+export const settingNames: readonly SettingName[] = ['temperature', 'repetitionPenalty', 'maxTokens'];
+
+/** Nearest value of the range; null where it is no number. */
+function within(name: keyof typeof ranges, value: unknown): number | null {
+  if (typeof value !== 'number' || !Number.isFinite(value)) return null;
+  const { min, max, step } = ranges[name];
+  const clamped = Math.min(max, Math.max(min, value));
+  return step === 1 ? Math.round(clamped) : clamped;
+}
+
+/** How answers are sampled: the package's defaults, and what a person set instead. */
+export class Settings {
+  changed = $state<Record<SettingName, number | null>>({
+    temperature: null,
+    repetitionPenalty: null,
+    maxTokens: null,
+  });
+  seedIsFixed = $state(false);
+  seed = $state(1);
+  readonly #random: () => number;
+
+  constructor(random: () => number = () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) {
+    this.#random = random;
+    const kept = recallJson(KEY);
+    if (typeof kept !== 'object' || kept === null) return;
+    const entries = new Map<string, unknown>(Object.entries(kept));
+    for (const name of settingNames) this.changed[name] = within(name, entries.get(name));
+    this.seedIsFixed = entries.get('seedIsFixed') === true;
+    this.seed = within('seed', entries.get('seed')) ?? 1;
+  }
+
+  /** Sets one value, clamped to its range; what is no number is left out. */
+  set(name: SettingName, value: number): void {
+    const next = within(name, value);
+    if (next === null) return;
+    this.changed[name] = next;
+    this.#keep();
+  }
+
+  setSeed(isFixed: boolean, seed = this.seed): void {
+    this.seedIsFixed = isFixed;
+    this.seed = within('seed', seed) ?? this.seed;
+    this.#keep();
+  }
+
+  /** Back to what the package says. */
+  reset(): void {
+    for (const name of settingNames) this.changed[name] = null;
+    this.seedIsFixed = false;
+    this.seed = 1;
+    remember(KEY, null);
+  }
+
+  /** The sampling to ask for, on top of the package's own. */
+  sampling(defaults: SamplingSettings): SamplingSettings {
+    return {
+      ...defaults,
+      temperature: this.changed.temperature ?? defaults.temperature,
+      repetitionPenalty: this.changed.repetitionPenalty ?? defaults.repetitionPenalty,
+      maxTokens: this.changed.maxTokens ?? defaults.maxTokens,
+    };
+  }
+
+  nextSeed(): number {
+    return this.seedIsFixed ? this.seed : this.#random();
+  }
+
+  #keep(): void {
+    const { seedIsFixed, seed } = this;
+    remember(KEY, JSON.stringify({ ...$state.snapshot(this.changed), seedIsFixed, seed }));
+  }
+}

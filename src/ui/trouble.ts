@@ -1,0 +1,60 @@
+import { type FailureName, failureName } from '../failure.ts';
+
+/** A failure as the page shows it. */
+export interface Trouble {
+  readonly name: FailureName | 'Bug';
+  /** Identifies a bug in a report: the same mistake has the same code. */
+  readonly code: string;
+}
+
+export type Remedy = 'retry' | 'reload' | 'new-conversation' | 'none';
+
+/** The one next action that makes sense after each failure. */
+const remedies: Readonly<Record<FailureName | 'Bug', Remedy>> = {
+  NoWebGpu: 'reload',
+  DeviceLost: 'reload',
+  DeviceLimit: 'retry',
+  WrongNumbers: 'retry',
+  BadManifest: 'reload',
+  BadTokenizer: 'retry',
+  BadCheckpoint: 'none',
+  BadPackage: 'retry',
+  NotFound: 'retry',
+  NotAShard: 'retry',
+  ShardTruncated: 'retry',
+  ShardCorrupt: 'retry',
+  Offline: 'retry',
+  StorageFull: 'retry',
+  StorageBlocked: 'retry',
+  PromptTooLong: 'new-conversation',
+  EmptyPrompt: 'none',
+  NotRouted: 'none',
+  UnknownTask: 'none',
+  Busy: 'retry',
+  Cancelled: 'retry',
+  Usage: 'none',
+  Bug: 'retry',
+};
+
+export function remedyFor(name: FailureName | 'Bug'): Remedy {
+  return remedies[name];
+}
+
+/** FNV-1a over the UTF-16 units: short, stable, and no secret in it. */
+function shortCode(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i += 1) {
+    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0;
+  }
+  return `B-${(hash >>> 8).toString(16).toUpperCase().padStart(6, '0')}`;
+}
+
+/** Names an error for the page; the details of a bug stay in the console. */
+export function troubleOf(error: unknown): Trouble {
+  const name = failureName(error);
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const code = shortCode(text);
+  if (name === 'Bug') console.error(code, error);
+  else console.warn(text);
+  return { name, code };
+}

@@ -1,0 +1,98 @@
+import type { FailureName } from '../../failure.ts';
+import type { FailureWords } from './failures-zh.ts';
+
+/** What each failure means to a person, in English. */
+export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
+  NoWebGpu: {
+    title: 'This browser cannot run the model',
+    todo: 'Update to Chrome 121 or newer, look for WebGPU on chrome://gpu, or use another device.',
+  },
+  DeviceLost: {
+    title: 'The graphics device stopped working',
+    todo: 'It may have run out of memory, restarted its driver or slept. Your conversation is saved: reload the page.',
+  },
+  DeviceLimit: {
+    title: 'The graphics device is too small for this model',
+    todo: 'Close other programs that use it and try again, or use another device.',
+  },
+  WrongNumbers: {
+    title: 'The self test failed: this device computes wrong numbers',
+    todo: 'To be safe there will be no answers. Update the graphics driver and the browser and try again, or use another device.',
+  },
+  BadManifest: {
+    title: 'The model’s manifest does not follow the format',
+    todo: 'Model and page may be of different versions. Reload the page; if it stays, tell whoever provides the model.',
+  },
+  BadTokenizer: {
+    title: 'The model’s tokenizer file cannot be used',
+    todo: 'Ask whoever provides the model for a complete copy.',
+  },
+  BadCheckpoint: {
+    title: 'The training checkpoint cannot be read',
+    todo: 'Ask whoever provides the model to convert it again.',
+  },
+  BadPackage: {
+    title: 'The model’s files do not fit together',
+    todo: 'Try again; if it stays, ask whoever provides the model for a complete copy.',
+  },
+  NotFound: {
+    title: 'A model file was not found',
+    todo: 'Check the model’s name in the address, or ask whoever provides the model to put the files in place, then try again.',
+  },
+  NotAShard: {
+    title: 'A web page came instead of a model file',
+    todo: 'A login page or a proxy may be in between. Make sure this site can be reached, then try again.',
+  },
+  ShardTruncated: {
+    title: 'A model file is incomplete',
+    todo: 'The network may have broken off. Try again: only that file is fetched anew.',
+  },
+  ShardCorrupt: {
+    title: 'A model file does not match its record',
+    todo: 'Try again: only that file is fetched anew. If it comes back, check the network or the storage.',
+  },
+  Offline: {
+    title: 'No network, and the model is not on this device yet',
+    todo: 'Connect once for the first load; after that no network is needed.',
+  },
+  StorageFull: {
+    title: 'There is not enough storage on this device',
+    todo: 'Free some space (or the data of other sites in this browser) and try again.',
+  },
+  StorageBlocked: {
+    title: 'The browser does not let this page keep data',
+    todo: 'It may be a private window or a setting. Use a normal window, or allow this site to store data.',
+  },
+  PromptTooLong: {
+    title: 'The conversation is too long for the model',
+    todo: 'Shorten the question, or start a new conversation.',
+  },
+  EmptyPrompt: {
+    title: 'There is no question yet',
+    todo: 'Write your question, then send it.',
+  },
+  NotRouted: {
+    title: 'This model has no per-token routing',
+    todo: 'Use the normal mode.',
+  },
+  UnknownTask: {
+    title: 'This model does not have this task',
+    todo: 'Choose another task.',
+  },
+  Busy: {
+    title: 'The answer before this one is still running',
+    todo: 'Wait for it or press stop, then try again.',
+  },
+  Cancelled: {
+    title: 'Stopped',
+    todo: 'What was there is kept; you can ask for the answer again.',
+  },
+  Usage: {
+    title: 'This is not how it is used',
+    todo: 'Check what was entered.',
+  },
+  Bug: {
+    title: 'Something in this program went wrong',
+    todo: 'It is the program’s fault, not yours. Try again; if it stays, open an issue on the project’s page with the code below and your browser’s version.',
+  },
+};

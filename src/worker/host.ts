@@ -1,0 +1,168 @@
+import { Engine } from '../engine/engine.ts';
+import { Failure, failureName } from '../failure.ts';
+import { requestGpu, type GpuDevice } from '../gpu/device.ts';
+import { OpfsPlace } from '../store/opfs.ts';
+import { openPackage, type StoredPackage } from '../store/package.ts';
+import { MemoryPlace } from '../store/place.ts';
+import type {
+  DeviceReport,
+  EngineApi,
+  GenerateEvent,
+  GenerateRequest,
+  GenerateResult,
+  LoadProgress,
+  ModelInfo,
+  WorkerCounts,
+} from './api.ts';
+import { Pipe } from './pipe.ts';
+
+/** A callback of the page: across the border it answers with a promise. */
+type Listener<T> = (event: T) => void | Promise<void>;
+
+/** Storage has one writer: a second tab waits until the first has its package. */
+const STORAGE_LOCK = 'pediatricsgpt-models';
+
+/** The worker's side of EngineApi: one GPU, one package, one answer at a time. */
+export class Host implements EngineApi {
+  #gpu: GpuDevice | null = null;
+  #engine: Engine | null = null;
+  #answer: AbortController | null = null;
+  #opening = false;
+  #reportLoss: (reason: string) => void = () => undefined;
+  #loss = this.#nextLoss();
+  /** Why the GPU went away; null once a package is opened anew. */
+  #lostBecause: string | null = null;
+
+  async probe(): Promise<DeviceReport> {
+    // `navigator.gpu` is missing where the browser has no WebGPU or the page is not secure.
+    const gpu: GPU | undefined = navigator.gpu;
+    const adapter = (await gpu?.requestAdapter()) ?? null;
+    if (adapter === null) return { webgpu: false, adapter: '', shaderF16: false, subgroups: false };
+    const { vendor, architecture, device, description } = adapter.info;
+    const said = [vendor, architecture, device, description].filter((part) => part !== '');
+    return {
+      webgpu: true,
+      adapter: [...new Set(said)].join(' '),
+      shaderF16: adapter.features.has('shader-f16'),
+      subgroups: adapter.features.has('subgroups'),
+    };
+  }
+
+  async open(url: string, onProgress: Listener<LoadProgress>): Promise<ModelInfo> {
+    const folder = new URL(url, location.href);
+    if (folder.origin !== location.origin || !folder.pathname.endsWith('/')) {
+      throw new Error(`${url} is no folder of this site`);
+    }
+    if (this.#opening || this.#answer !== null) throw new Failure('Busy', 'one thing at a time');
+    this.#opening = true;
+    try {
+      const pipe = new Pipe(onProgress, latest);
+      const info = await this.#open(folder.href, (progress) => pipe.push(progress));
+      await pipe.flush();
+      return info;
+    } finally {
+      this.#opening = false;
+    }
+  }
+
+  async generate(
+    request: GenerateRequest,
+    onEvent: Listener<GenerateEvent>,
+  ): Promise<GenerateResult> {
+    if (this.#answer !== null || this.#opening) throw new Failure('Busy', 'one answer at a time');
+    if (this.#lostBecause !== null) throw new Failure('DeviceLost', this.#lostBecause);
+    if (this.#engine === null) throw new Error('no package is open');
+    const answer = new AbortController();
+    this.#answer = answer;
+    try {
+      const pipe = new Pipe(onEvent, mergeEvents);
+      const push = (event: GenerateEvent) => pipe.push(event);
+      const result = await this.#unlessLost(this.#engine.generate(request, push, answer.signal));
+      await pipe.flush();
+      return result;
+    } finally {
+      this.#answer = null;
+    }
+  }
+
+  stop(): Promise<void> {
+    if (this.#answer !== null) {
+      this.#engine?.noteStop();
+      this.#answer.abort();
+    }
+    return Promise.resolve();
+  }
+
+  counts(): Promise<WorkerCounts> {
+    return Promise.resolve(this.#engine?.counts ?? { decodeSteps: 0, decodeStepsAfterStop: 0 });
+  }
+
+  lost(): Promise<string> {
+    return this.#loss;
+  }
+
+  async #open(url: string, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    // The GPU first: without one there is no use in fetching a model.
+    const gpu = (this.#gpu ??= await this.#requestGpu());
+    this.#engine?.dispose();
+    this.#engine = null;
+    return navigator.locks.request(STORAGE_LOCK, async () => {
+      const { source, fetched } = await openStored(url, onProgress);
+      const engine = await this.#unlessLost(
+        Engine.open(source, gpu, { onProgress, selfTest: true }),
+      );
+      this.#engine = engine;
+      return { ...engine.info, fetched: [...fetched] };
+    });
+  }
+
+  async #requestGpu(): Promise<GpuDevice> {
+    const gpu = await requestGpu(navigator.gpu);
+    this.#lostBecause = null;
+    void gpu.lost.then((reason) => {
+      this.#gpu = null;
+      this.#engine = null;
+      this.#lostBecause = reason;
+      const report = this.#reportLoss;
+      this.#loss = this.#nextLoss();
+      report(reason);
+    });
+    return gpu;
+  }
+
+  #nextLoss(): Promise<string> {
+    return new Promise((resolve) => (this.#reportLoss = resolve));
+  }
+
+  /** `work`, or DeviceLost as soon as the GPU is: its own promises may never settle then. */
+  #unlessLost<T>(work: Promise<T>): Promise<T> {
+    const lost = this.#loss.then((reason): never => {
+      throw new Failure('DeviceLost', reason);
+    });
+    return Promise.race([work, lost]);
+  }
+}
+
+/** The package from the browser's storage; from memory, for this visit, where there is none. */
+async function openStored(
+  url: string,
+  onProgress: (progress: LoadProgress) => void,
+): Promise<StoredPackage> {
+  const get = (address: string, init: RequestInit) => fetch(address, init);
+  try {
+    return await openPackage(url, await OpfsPlace.open(), get, onProgress);
+  } catch (error) {
+    if (failureName(error) !== 'StorageBlocked') throw error;
+    return openPackage(url, new MemoryPlace(), get, onProgress);
+  }
+}
+
+/** Of two steps of one phase only the newer counts. */
+function latest(older: LoadProgress, newer: LoadProgress): LoadProgress | null {
+  return older.phase === newer.phase ? newer : null;
+}
+
+function mergeEvents(older: GenerateEvent, newer: GenerateEvent): GenerateEvent | null {
+  if (newer.kind === 'prefill') return older.kind === 'prefill' ? newer : null;
+  return older.kind === 'piece' ? { ...newer, text: older.text + newer.text } : null;
+}

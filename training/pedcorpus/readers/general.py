@@ -1,0 +1,64 @@
+"""General instructions, empathic talk and small talk, so that the model can do more than medicine."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from ..archive import Library
+from ..clean import clean_question, finish, tidy
+from ..ledger import Ledger
+from ..phrasing import number
+from ..record import Chat, Turn, dialogue
+from ..sources import KDCONV, LLAMAFACTORY, SMILE
+
+_NOT_OURS = re.compile(r"```|[{}\\<>]|OpenAI|ChatGPT|GPT|LAION|Open ?Assistant|人工智能助手|语言模型|代码|函数|编程|Python|SQL|翻译|英文|英语|http|\|", re.I)
+
+
+def _plain(question: str, answer: str) -> bool:
+    return not _NOT_OURS.search(question + answer) and 4 <= len(question) <= 120 and 10 <= len(answer) <= 300
+
+
+def instructions(library: Library, ledger: Ledger) -> Iterator[Chat]:
+    for name in ("alpaca_zh_demo", "oaast_sft_zh"):
+        for i, record in enumerate(library.records(LLAMAFACTORY, f"data/{name}.json")):
+            ledger.saw(LLAMAFACTORY)
+            question = clean_question("\n".join(filter(None, (record["instruction"], record.get("input", "")))))
+            answer = finish(tidy(str(record["output"])))
+            if record.get("history") or not _plain(question, answer):
+                ledger.drop(LLAMAFACTORY, "long, code, foreign or about another model", question)
+                continue
+            yield Chat(f"{name}-{i}", LLAMAFACTORY, "general", False, dialogue(question, answer))
+
+
+def support(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
+    """The beginnings of empathic dialogues about children and parents."""
+    done = 0
+    for path, text in library.files(SMILE, lambda p: p.startswith("data/smile/")):
+        if done >= limit:
+            return
+        ledger.saw(SMILE)
+        raw = json.loads(text)
+        turns = [Turn("user" if line.startswith("求助者") else "assistant", tidy(line.partition("：")[2])) for line in raw[:6]]
+        expected = ["user", "assistant"] * 3
+        if [t.role for t in turns] != expected[: len(turns)] or len(turns) < 4 or not re.search("孩子|宝宝|儿子|女儿", turns[0].text + turns[2].text):
+            ledger.drop(SMILE, "not about a child, or odd turns", turns[0].text if turns else "")
+            continue
+        turns = turns[: len(turns) // 2 * 2]
+        if any(len(t.text) > 160 for t in turns):
+            ledger.drop(SMILE, "long turn", turns[0].text)
+            continue
+        done += 1
+        yield Chat(f"smile-{path.split('/')[-1].removesuffix('.json')}", SMILE, "general", False, tuple(turns))
+
+
+def smalltalk(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
+    done = 0
+    for path, text in library.files(KDCONV, lambda p: p.endswith("/dev.json")):
+        for i, record in enumerate(json.loads(text)):
+            if done >= limit or number(path, i) % 4:
+                continue
+            ledger.saw(KDCONV)
+            texts = [tidy(m["message"]) for m in record["messages"][:4]]
+            if len(texts) == 4 and all(4 < len(t) < 120 for t in texts):
+                done += 1
+                yield Chat(f"kdconv-{path.split('/')[-2]}-{i}", KDCONV, "general", False, dialogue(*texts))
