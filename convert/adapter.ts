@@ -134,8 +134,8 @@ function findTensors(weights: Weights, folder: string): Map<string, Found> {
     const key = linearName(Number(layer), target);
     const entry = found.get(key) ?? { a: null, b: null, router: null };
     found.set(key, entry);
-    const field = kind === undefined ? null : FIELDS[kind];
-    if (field == null) continue;
+    const field = FIELDS[kind ?? ''] ?? null;
+    if (field === null) continue;
     if (entry[field] !== null) throw bad(folder, `tensors ${entry[field]} and ${name} are one`);
     entry[field] = name;
   }

@@ -52,7 +52,7 @@ export function parseConfig(json: unknown, path: string): ModelConfig {
   checkArchitecture(json, path);
   const hf = check(schema, json, path);
   const theta = hf.rope_parameters?.rope_theta ?? hf.rope_theta ?? DEFAULT_THETA;
-  if (hf.rope_theta != null && hf.rope_theta !== theta) {
+  if ((hf.rope_theta ?? theta) !== theta) {
     throw bad(path, `rope_theta ${hf.rope_theta} and rope_parameters.rope_theta ${theta}`);
   }
   const width = hf.hidden_size;

@@ -7,7 +7,7 @@ import { GROUP_SIZE } from '../src/format/manifest.ts';
  */
 
 /** Shrinking a scale clips the largest value and serves the other 31; growing rarely helps. */
-const RATIOS = Array.from({ length: 20 }, (_, i) => 1.04 - 0.02 * i); // 1.04 ... 0.66
+const RATIOS = Array.from({ length: 20 }, (_, i) => (52 - i) / 50); // 1.04, 1.02, 1 ... 0.66
 /** Adding and taking this away rounds numbers of moderate size to integers, ties to even. */
 const TO_INTEGER = 1.5 * 2 ** 52;
 

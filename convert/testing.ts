@@ -50,9 +50,9 @@ export function narrowed(tensors: Tensors, dtype: 'F16' | 'BF16'): Tensors {
 }
 
 /** Weights of a size that lets every part of the model matter. */
-export function modelTensors(seed = 1): Tensors {
-  const random = randomNumbers(seed);
-  const { vocab, width, mlpWidth, layers } = tiny;
+export function modelTensors(layers = tiny.layers): Tensors {
+  const random = randomNumbers(1);
+  const { vocab, width, mlpWidth } = tiny;
   const matrix = (rows: number, columns: number, scale = 2) =>
     f32([rows, columns], () => (random() * scale) / Math.sqrt(columns));
   const norm = () => f32([width], () => 1 + 0.2 * random());
@@ -209,6 +209,11 @@ export function adapterConfig(mode?: 'merged' | 'routed'): Record<string, unknow
     target_modules: [...LINEARS],
     ...(mode === undefined ? {} : { mode }),
   };
+}
+
+/** All entries but one. */
+export function without<T>(record: Readonly<Record<string, T>>, name: string): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
 }
 
 /** A new folder that holds the given files; objects are written as JSON. */

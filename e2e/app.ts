@@ -58,7 +58,9 @@ export class App {
     await this.part('setting-penalty').fill('1');
     await this.part('setting-max-tokens').fill(String(maxTokens));
     await this.part('setting-max-tokens').press('Tab');
-    await this.part('settings').click();
+    await expect(this.part('setting-max-tokens')).toHaveValue(String(maxTokens));
+    await this.page.keyboard.press('Escape');
+    await expect(this.part('setting-max-tokens')).toBeHidden();
   }
 
   async send(question: string): Promise<void> {
@@ -80,9 +82,10 @@ export class App {
     await expect(last).toHaveAttribute('data-state', state, { timeout: 40_000 });
   }
 
-  /** The text of the last answer, as it stands on the page. */
+  /** The paragraphs of the last answer, as they stand on the page. */
   async answer(): Promise<string> {
-    return (await this.part('turn-assistant').last().getByTestId('turn-text').textContent()) ?? '';
+    const paragraphs = this.part('turn-assistant').last().locator('.text > p');
+    return (await paragraphs.allTextContents()).join('\n');
   }
 
   async counts(): Promise<Counts> {
@@ -108,6 +111,12 @@ export class App {
     }));
     expect(content).toBeLessThanOrEqual(window);
   }
+}
+
+/** A text as paragraphs, the way the page sets it: runs of line breaks are one, edges have none. */
+export function asParagraphs(text: string): string {
+  const lines = text.split(/\n+/).map((line) => line.trim());
+  return lines.filter((line) => line !== '').join('\n');
 }
 
 /** Looks at every change of the page for U+FFFD, from the first moment on. */

@@ -59,9 +59,9 @@ test('after stop at most one more decode step runs, and the text stays', async (
   // The click comes from inside the page, so that it falls between two early tokens.
   await page.evaluate(() => {
     new MutationObserver((_, observer) => {
-      const text = document.querySelector('[data-testid=turn-assistant] [data-testid=turn-text]');
+      const text = document.querySelector('[data-testid=turn-assistant] .text');
       const stop = document.querySelector<HTMLElement>('[data-testid=stop]');
-      if ((text?.textContent ?? '') === '' || stop === null) return;
+      if ((text?.textContent ?? '').trim() === '' || stop === null) return;
       observer.disconnect();
       stop.click();
     }).observe(document.body, { childList: true, characterData: true, subtree: true });
@@ -77,7 +77,7 @@ test('after stop at most one more decode step runs, and the text stays', async (
   expect(await app.counts()).toEqual(counts);
   expect(await app.answer()).toBe(kept);
   // A stopped conversation goes on.
-  await app.greedy(4);
+  await app.greedy(16);
   await app.ask('还有呢？');
 });
 
@@ -104,12 +104,12 @@ test('regenerate, copy and new conversation', async ({ app, page, context }) => 
 test('the last conversation is there again after a reload', async ({ app, page }) => {
   const { prompt } = goldenOf('tiny', 'medkqa');
   await app.openReady('tiny');
-  await app.greedy(8);
+  await app.greedy(16);
   await app.choose('medkqa');
   const answer = await app.ask(prompt);
   await page.reload();
   await app.ready();
   await app.choose('medkqa');
-  await expect(app.part('turn-user')).toHaveText([prompt]);
+  await expect(app.part('turn-user')).toContainText([prompt]);
   expect(await app.answer()).toBe(answer);
 });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
-import type { Task } from './app.ts';
+import { asParagraphs, type Task } from './app.ts';
 
 /** What PyTorch answers: the golden files beside the fixtures. */
 
@@ -24,7 +24,11 @@ export function goldenOf(model: string, task: Task): Golden {
   const json: unknown = JSON.parse(read(`./fixtures/golden/${model}.json`));
   const found = v.parse(golden, json).tasks[task];
   if (found === undefined) throw new Error(`${model}.json has no task ${task}`);
-  return { prompt: found.prompt, tokens: found.greedy_tokens, text: found.greedy_text };
+  return {
+    prompt: found.prompt,
+    tokens: found.greedy_tokens,
+    text: asParagraphs(found.greedy_text),
+  };
 }
 
 /** The text of a few token ids, from the package's own tokenizer.json; half characters left out. */
@@ -39,7 +43,7 @@ export function textOf(tokenizer: string, tokens: readonly number[]): string {
       ? [...new TextEncoder().encode(piece.replaceAll('▁', ' '))]
       : [Number.parseInt(byte, 16)];
   });
-  return new TextDecoder().decode(new Uint8Array(bytes), { stream: true });
+  return asParagraphs(new TextDecoder().decode(new Uint8Array(bytes), { stream: true }));
 }
 
 function read(path: string): string {

@@ -38,7 +38,7 @@ test.describe('on a phone', () => {
     await picture(app, 'phone-answer');
     await app.part('settings').click();
     await app.expectNoSidewaysScroll();
-    await app.part('settings').click();
+    await app.page.keyboard.press('Escape');
     await app.part('composer').fill(`抽搐${'长'.repeat(300)}${'W'.repeat(300)}`);
     await expect(app.part('emergency-banner')).toBeVisible();
     await app.expectNoSidewaysScroll();

@@ -28,14 +28,25 @@ SMALLEST = len(SPECIAL) + len(BYTES) + 64
 
 def _blank(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict:
     """The file as a dict, all parts but vocabulary and merges being fixed."""
-    added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [{"id": i, "content": piece, **added} for i, piece in enumerate(SPECIAL)],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": PATTERN},
+            "behavior": "Isolated",
+            "invert": False,
+        },
         "post_processor": None,
         "decoder": {
             "type": "Sequence",
@@ -116,9 +127,13 @@ class PedTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens are left out."""
-        return self._tokenizer.decode([i for i in ids if i >= len(SPECIAL)], skip_special_tokens=False)
+        return self._tokenizer.decode(
+            [i for i in ids if i >= len(SPECIAL)], skip_special_tokens=False
+        )
 
-    def encode_turns(self, turns: Sequence[dict[str, str]], system: str = "") -> tuple[list[int], list[int]]:
+    def encode_turns(
+        self, turns: Sequence[dict[str, str]], system: str = ""
+    ) -> tuple[list[int], list[int]]:
         """Ids and loss mask (0 or 1 per id) of a dialogue in the chat template.
 
         Every piece is tokenised apart: `system \\n`, then per turn `Human: ` content
@@ -186,7 +201,9 @@ def chars_per_token(tokenizer: PedTokenizer, texts: Sequence[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the tokenizer on a corpus.")
-    parser.add_argument("--corpus", type=Path, required=True, help="folder with text.jsonl and chat.jsonl")
+    parser.add_argument(
+        "--corpus", type=Path, required=True, help="folder with text.jsonl and chat.jsonl"
+    )
     parser.add_argument("--vocab", type=int, default=8192)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--max-chars", type=int, default=MAX_CHARS)
@@ -198,7 +215,8 @@ def main() -> None:
     path.write_text(json.dumps(model, ensure_ascii=False, indent=1), "utf-8")
     tokenizer = PedTokenizer.load(options.out)
     valid = list(corpus_texts(options.corpus, options.max_chars, "valid"))
-    print(f"{path}: {tokenizer.vocab_size} pieces, {chars_per_token(tokenizer, valid):.3f} chars/token on valid")
+    ratio = chars_per_token(tokenizer, valid)
+    print(f"{path}: {tokenizer.vocab_size} pieces, {ratio:.3f} chars/token on valid")
 
 
 if __name__ == "__main__":

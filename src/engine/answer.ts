@@ -83,7 +83,7 @@ async function decode(
   const start = performance.now();
   let steps = 0;
   let finish: Decoded['finish'] = 'length';
-  for (let logits = afterPrompt; tokens.length < most; ) {
+  for (let logits = afterPrompt; tokens.length < most;) {
     if (logits === null || signal?.aborted === true) {
       finish = 'cancelled';
       break;

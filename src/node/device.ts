@@ -8,7 +8,11 @@ import { Failure } from '../failure.ts';
 const OLDEST_MESA = 25;
 
 /** Where Vulkan drivers say that they are there. */
-const ICD_FOLDERS = ['/etc/vulkan/icd.d', '/usr/local/share/vulkan/icd.d', '/usr/share/vulkan/icd.d'];
+const ICD_FOLDERS = [
+  '/etc/vulkan/icd.d',
+  '/usr/local/share/vulkan/icd.d',
+  '/usr/share/vulkan/icd.d',
+];
 /** SwiftShader comes with Chromium and Chrome. */
 const BROWSER_FOLDERS = [
   '/usr/lib/chromium',

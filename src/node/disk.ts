@@ -49,10 +49,7 @@ export class DiskPackage implements PackageSource {
   }
 
   /** The whole of a file, once its size has been looked at. */
-  async #load(
-    name: string,
-    checkSize: (bytes: number) => void,
-  ): Promise<Uint8Array<ArrayBuffer>> {
+  async #load(name: string, checkSize: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>> {
     const path = join(this.folder, name);
     const handle = await openFile(path);
     try {

@@ -10,5 +10,9 @@ if (import.meta.url.includes('?hooks') === false) register(`${import.meta.url}?h
 export async function load(url, context, nextLoad) {
   if (!url.endsWith('.wgsl?raw')) return nextLoad(url, context);
   const text = await readFile(new URL(url), 'utf8');
-  return { format: 'module', shortCircuit: true, source: `export default ${JSON.stringify(text)};` };
+  return {
+    format: 'module',
+    shortCircuit: true,
+    source: `export default ${JSON.stringify(text)};`,
+  };
 }

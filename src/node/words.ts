@@ -78,8 +78,7 @@ const failures: Record<FailureName, readonly [zh: string, en: string]> = {
 export function failureLine(error: unknown): string {
   const name = failureName(error);
   const detail = error instanceof Error ? error.message : String(error);
-  const [zh, en] =
-    name === 'Bug' ? ['程序内部错误', 'an error in this program'] : failures[name];
+  const [zh, en] = name === 'Bug' ? ['程序内部错误', 'an error in this program'] : failures[name];
   return pc.red(`${zh} / ${en}: ${detail}`);
 }
 

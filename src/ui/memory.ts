@@ -28,8 +28,8 @@ export function remember(name: string, value: string | null): void {
   }
   try {
     place.setItem(PREFIX + name, value);
-  } catch (error) {
-    console.warn('not remembered:', name, error); // full: nothing here is worth an alarm
+  } catch {
+    place.removeItem(PREFIX + name); // full: better to know nothing than something old
   }
 }
 

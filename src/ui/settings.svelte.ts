@@ -1,3 +1,4 @@
+import * as v from 'valibot';
 import type { SamplingSettings } from '../worker/api.ts';
 import { recallJson, remember } from './memory.ts';
 
@@ -12,11 +13,24 @@ export const ranges = {
 } as const;
 
 export type SettingName = 'temperature' | 'repetitionPenalty' | 'maxTokens';
-export const settingNames: readonly SettingName[] = ['temperature', 'repetitionPenalty', 'maxTokens'];
+export const settingNames: readonly SettingName[] = [
+  'temperature',
+  'repetitionPenalty',
+  'maxTokens',
+];
+
+/** What may have been kept; anything else is as if nothing was. */
+const keptShape = v.object({
+  temperature: v.nullable(v.number()),
+  repetitionPenalty: v.nullable(v.number()),
+  maxTokens: v.nullable(v.number()),
+  seedIsFixed: v.boolean(),
+  seed: v.number(),
+});
 
 /** Nearest value of the range; null where it is no number. */
-function within(name: keyof typeof ranges, value: unknown): number | null {
-  if (typeof value !== 'number' || !Number.isFinite(value)) return null;
+function within(name: keyof typeof ranges, value: number | null): number | null {
+  if (value === null || !Number.isFinite(value)) return null;
   const { min, max, step } = ranges[name];
   const clamped = Math.min(max, Math.max(min, value));
   return step === 1 ? Math.round(clamped) : clamped;
@@ -35,12 +49,11 @@ export class Settings {
 
   constructor(random: () => number = () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) {
     this.#random = random;
-    const kept = recallJson(KEY);
-    if (typeof kept !== 'object' || kept === null) return;
-    const entries = new Map<string, unknown>(Object.entries(kept));
-    for (const name of settingNames) this.changed[name] = within(name, entries.get(name));
-    this.seedIsFixed = entries.get('seedIsFixed') === true;
-    this.seed = within('seed', entries.get('seed')) ?? 1;
+    const kept = v.safeParse(keptShape, recallJson(KEY));
+    if (!kept.success) return;
+    for (const name of settingNames) this.changed[name] = within(name, kept.output[name]);
+    this.seedIsFixed = kept.output.seedIsFixed;
+    this.seed = within('seed', kept.output.seed) ?? 1;
   }
 
   /** Sets one value, clamped to its range; what is no number is left out. */

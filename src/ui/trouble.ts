@@ -54,7 +54,7 @@ export function troubleOf(error: unknown): Trouble {
   const name = failureName(error);
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const code = shortCode(text);
+  // eslint-disable-next-line no-console -- the only place where the details of a bug are kept
   if (name === 'Bug') console.error(code, error);
-  else console.warn(text);
   return { name, code };
 }

@@ -13,6 +13,7 @@ class Library:
         self.folder = folder
 
     def has(self, name: str) -> bool:
+        """Whether the source is here."""
         return (self.folder / name).is_dir() or (self.folder / f"{name}.tar.xz").is_file()
 
     def files(self, name: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:

@@ -15,11 +15,27 @@ from .archive import Library
 from .ledger import Ledger
 from .pairs import built, ranked
 from .quality import good_chats, good_texts
-from .readers import authored, cmdd, consult, drugs, general, kg, papers, symptoms
+from .readers import authored, cmdd, consult, drugs, general, kg, kg_talks, papers, symptoms
 from .record import SPLITS, TASKS, Chat, Pair, Text
 from .sources import (
-    BABY, BENTSAO, CAREGPT, CHINAXIV, CHINESEBLUE, CMRC, DIALMED, DXFORMER, KDCONV, KG, LLAMAFACTORY, MEDICALGPT, OWN,
-    SMILE, SOURCES, TOYHOM, WIKI, ZHONGJING,
+    BABY,
+    BENTSAO,
+    CAREGPT,
+    CHINAXIV,
+    CHINESEBLUE,
+    CMRC,
+    DIALMED,
+    DXFORMER,
+    KDCONV,
+    KG,
+    LLAMAFACTORY,
+    MEDICALGPT,
+    OWN,
+    SMILE,
+    SOURCES,
+    TOYHOM,
+    WIKI,
+    ZHONGJING,
 )
 from .split import assign, clear_texts
 
@@ -45,7 +61,20 @@ class Preset:
 PRESETS = {
     "ci": Preset(300, 80, 200_000, 60_000, 20_000, 100, 40, 30, 10, 400, 300, 60),
     "nano": Preset(9_000, 2_441, 6_000_000, 150_000, 300_000, 0, 0, 250, 60, 4_000, 2_700, 700),
-    "nano-gpu": Preset(99_999, 2_441, 40_000_000, 2_000_000, 2_000_000, 99_999, 3_000, 1_500, 300, 9_999, 4_500, 99_999),
+    "nano-gpu": Preset(
+        99_999,
+        2_441,
+        40_000_000,
+        2_000_000,
+        2_000_000,
+        99_999,
+        3_000,
+        1_500,
+        300,
+        9_999,
+        4_500,
+        99_999,
+    ),
 }
 
 
@@ -107,10 +136,11 @@ class Builder:
     def _graph(self) -> None:
         found = kg.diseases(self.library, self.ledger)
         self.texts.extend(kg.pages(found, self.ledger, self.preset.diseases))
-        self.chats.extend(kg.knowledge(found, self.preset.diseases))
-        self.chats.extend(kg.advice(found, self.preset.diseases))
+        self.chats.extend(kg_talks.knowledge(found, self.preset.diseases))
+        self.chats.extend(kg_talks.advice(found, self.preset.diseases))
 
     def run(self) -> tuple[list[Text], list[Chat], list[Pair]]:
+        """Texts, chats and pairs, cleaned and split."""
         steps = list(self._steps())
         for source, step in tqdm(steps, desc="sources", file=sys.stderr):
             if source != OWN and not self.library.has(source):
@@ -147,22 +177,53 @@ def write(out: Path, texts: list[Text], chats: list[Chat], pairs: list[Pair]) ->
     licence = {name: source.licence for name, source in SOURCES.items()}
     _write(
         out / "text.jsonl",
-        ({"id": t.id, "source": t.source, "licence": licence[t.source], "kind": "text", "pediatric": t.pediatric, "text": t.text} for t in texts),
+        (
+            {
+                "id": t.id,
+                "source": t.source,
+                "licence": licence[t.source],
+                "kind": "text",
+                "pediatric": t.pediatric,
+                "text": t.text,
+            }
+            for t in texts
+        ),
     )
     _write(
         out / "chat.jsonl",
         (
-            {"id": c.id, "source": c.source, "licence": licence[c.source], "task": c.task, "split": c.split, "templated": c.templated, "turns": _turns(c.turns)}
+            {
+                "id": c.id,
+                "source": c.source,
+                "licence": licence[c.source],
+                "task": c.task,
+                "split": c.split,
+                "templated": c.templated,
+                "turns": _turns(c.turns),
+            }
             for c in chats
         ),
     )
     _write(
         out / "pairs.jsonl",
-        ({"id": p.id, "source": p.source, "task": p.task, "turns": _turns(p.turns), "chosen": p.chosen, "rejected": p.rejected, "kind": p.kind} for p in pairs),
+        (
+            {
+                "id": p.id,
+                "source": p.source,
+                "task": p.task,
+                "turns": _turns(p.turns),
+                "chosen": p.chosen,
+                "rejected": p.rejected,
+                "kind": p.kind,
+            }
+            for p in pairs
+        ),
     )
 
 
-def report(ledger: Ledger, texts: list[Text], chats: list[Chat], pairs: list[Pair], seconds: float) -> dict:
+def report(
+    ledger: Ledger, texts: list[Text], chats: list[Chat], pairs: list[Pair], seconds: float
+) -> dict:
     """The numbers of report.json."""
     by_task = Counter((c.task, c.split) for c in chats)
     by_source = Counter((c.source, c.task, c.split) for c in chats)
@@ -177,9 +238,19 @@ def report(ledger: Ledger, texts: list[Text], chats: list[Chat], pairs: list[Pai
         "chat": {task: {split: by_task[task, split] for split in SPLITS} for task in TASKS},
         "chat_chars": sum(len(t.text) for c in chats for t in c.turns),
         "chat_human": dict(Counter(c.task for c in chats if not c.templated)),
-        "chat_by_source": [{"source": s, "task": t, "split": x, "records": n} for (s, t, x), n in sorted(by_source.items())],
-        "pairs": {"records": len(pairs), "kinds": dict(Counter(p.kind for p in pairs)), "tasks": dict(Counter(p.task for p in pairs))},
-        "licences": {n: {"licence": SOURCES[n].licence, "tier": SOURCES[n].tier} for n in sorted({x.source for x in (*texts, *chats, *pairs)})},
+        "chat_by_source": [
+            {"source": s, "task": t, "split": x, "records": n}
+            for (s, t, x), n in sorted(by_source.items())
+        ],
+        "pairs": {
+            "records": len(pairs),
+            "kinds": dict(Counter(p.kind for p in pairs)),
+            "tasks": dict(Counter(p.task for p in pairs)),
+        },
+        "licences": {
+            n: {"licence": SOURCES[n].licence, "tier": SOURCES[n].tier}
+            for n in sorted({x.source for x in (*texts, *chats, *pairs)})
+        },
         "absent": ledger.absent,
         "sources": ledger.as_dict(),
     }
@@ -194,13 +265,29 @@ def _sum(items: Iterable[tuple[str, int]]) -> Counter:
 
 def table(numbers: dict) -> str:
     """The counts per task, split and source, for the terminal."""
-    lines = [f"text   {numbers['text']['records']:7d} records {numbers['text']['chars']:10,d} chars, {numbers['text']['pediatric_chars']:,d} pediatric"]
-    lines += [f"       {name:46s} {chars:10,d} chars" for name, chars in sorted(numbers["text"]["chars_by_source"].items(), key=lambda x: -x[1])]
-    lines += [f"{task:9s}" + "".join(f"  {split} {count:6d}" for split, count in row.items()) + f"  human {numbers['chat_human'].get(task, 0)}" for task, row in numbers["chat"].items()]
+    text = numbers["text"]
+    lines = [
+        f"text   {text['records']:7d} records {text['chars']:10,d} chars,"
+        f" {text['pediatric_chars']:,d} pediatric"
+    ]
+    lines += [
+        f"       {name:46s} {chars:10,d} chars"
+        for name, chars in sorted(text["chars_by_source"].items(), key=lambda x: -x[1])
+    ]
+    lines += [
+        f"{task:9s}"
+        + "".join(f"  {split} {count:6d}" for split, count in row.items())
+        + f"  human {numbers['chat_human'].get(task, 0)}"
+        for task, row in numbers["chat"].items()
+    ]
     rows: dict[tuple[str, str], dict[str, int]] = {}
     for item in numbers["chat_by_source"]:
         rows.setdefault((item["task"], item["source"]), {})[item["split"]] = item["records"]
-    lines += [f"  {task:9s} {source:46s}" + "".join(f" {split} {row.get(split, 0):5d}" for split in SPLITS) for (task, source), row in sorted(rows.items())]
+    lines += [
+        f"  {task:9s} {source:46s}"
+        + "".join(f" {split} {row.get(split, 0):5d}" for split in SPLITS)
+        for (task, source), row in sorted(rows.items())
+    ]
     lines.append(f"pairs  {numbers['pairs']['records']:7d} {numbers['pairs']['kinds']}")
     if numbers["absent"]:
         lines.append("absent: " + ", ".join(numbers["absent"]))

@@ -16,18 +16,22 @@ class Ledger:
         self.absent: list[str] = []
 
     def saw(self, source: str, count: int = 1) -> None:
+        """Count records that were read."""
         self.read[source] += count
 
     def keep(self, source: str) -> None:
+        """Count a record that entered the corpus."""
         self.kept[source] += 1
 
     def drop(self, source: str, step: str, sample: str) -> None:
+        """Count a record that a step removed; the first two are kept as samples."""
         self.removed[source][step] += 1
         samples = self.samples[source, step]
         if len(samples) < 2:
             samples.append(sample[:SAMPLE_CHARS])
 
     def as_dict(self) -> dict:
+        """Per source: read, kept, and per step the count and samples removed."""
         names = sorted({*self.read, *self.kept, *self.removed})
         return {
             name: {

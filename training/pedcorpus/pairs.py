@@ -12,20 +12,44 @@ from .sources import LLAMAFACTORY, MEDICALGPT
 
 RETURNS = re.compile("就医|就诊|急诊|120|复诊|医院|医生|门诊")
 SEE_DOCTOR = (
-    "如果症状加重或孩子精神变差，请及时到儿科就诊。", "若持续不缓解，请带孩子到医院检查。", "情况没有好转时，建议到儿科门诊面诊。",
+    "如果症状加重或孩子精神变差，请及时到儿科就诊。",
+    "若持续不缓解，请带孩子到医院检查。",
+    "情况没有好转时，建议到儿科门诊面诊。",
 )
 _TERSE = (
-    "建议去医院检查。", "多喝水，注意休息。", "问题不大，不用管。", "吃点药就好了。", "这个不清楚。", "不要紧的，过几天就好。", "您好，建议去正规医院。",
+    "建议去医院检查。",
+    "多喝水，注意休息。",
+    "问题不大，不用管。",
+    "吃点药就好了。",
+    "这个不清楚。",
+    "不要紧的，过几天就好。",
+    "您好，建议去正规医院。",
 )
-_MEDICINES = ("阿莫西林", "头孢克肟", "布洛芬混悬液", "对乙酰氨基酚", "蒙脱石散", "小儿氨酚黄那敏颗粒", "阿奇霉素", "西替利嗪")
-_DOSES = ("每次{n}毫升，每日{k}次", "一次{n}片，一天{k}次", "每次{n}mg，每日{k}次", "每次{n}袋，一日{k}次")
+_MEDICINES = (
+    "阿莫西林",
+    "头孢克肟",
+    "布洛芬混悬液",
+    "对乙酰氨基酚",
+    "蒙脱石散",
+    "小儿氨酚黄那敏颗粒",
+    "阿奇霉素",
+    "西替利嗪",
+)
+_DOSES = (
+    "每次{n}毫升，每日{k}次",
+    "一次{n}片，一天{k}次",
+    "每次{n}mg，每日{k}次",
+    "每次{n}袋，一日{k}次",
+)
 KINDS = ("other answer", "terse", "dose", "loop", "truncated", "template")
 
 
 def _dosed(chat: Chat, answer: str) -> str:
     """The answer with a dose in it that nobody checked."""
     medicine = pick(_MEDICINES, chat.id, "medicine")
-    dose = pick(_DOSES, chat.id, "dose").format(n=number(chat.id, "n") % 9 + 1, k=number(chat.id, "k") % 3 + 2)
+    dose = pick(_DOSES, chat.id, "dose").format(
+        n=number(chat.id, "n") % 9 + 1, k=number(chat.id, "k") % 3 + 2
+    )
     parts = re.findall(r"[^。！？]+[。！？]", answer) or [answer]
     at = number(chat.id, "at") % (len(parts) + 1)
     return "".join([*parts[:at], f"可以给孩子吃{medicine}，{dose}。", *parts[at:]])
@@ -50,7 +74,11 @@ def worse(chat: Chat, kind: str, others: Sequence[Chat]) -> str:
     if kind == "truncated":
         return answer[: max(8, len(answer) // 4)].rstrip("，。、；")
     if kind == "template":
-        return "您好，问题分析：根据您的描述，这种情况很常见。意见建议：" + pick(_TERSE, chat.id, "t") + "祝您健康！"
+        return (
+            "您好，问题分析：根据您的描述，这种情况很常见。意见建议："
+            + pick(_TERSE, chat.id, "t")
+            + "祝您健康！"
+        )
     return pick(others, chat.id, "other").answer
 
 
@@ -65,21 +93,33 @@ def _fit(chat: Chat) -> bool:
     """Whether the reference answer is complete in the manner of its task."""
     if chat.task == "medkqa":
         return True
-    return bool(RETURNS.search(chat.answer)) and (chat.task == "trerecom" or bool(re.search("考虑|判断|符合|可能性", chat.answer)))
+    return bool(RETURNS.search(chat.answer)) and (
+        chat.task == "trerecom" or bool(re.search("考虑|判断|符合|可能性", chat.answer))
+    )
 
 
 def built(chats: Sequence[Chat], count: int) -> Iterator[Pair]:
     """Pairs from the training records of the three tasks, in equal numbers, chosen by hash."""
     for task in ("medkqa", "evidiag", "trerecom"):
-        pool = [c for c in chats if c.task == task and c.split == "train" and 40 <= len(c.answer) <= 320 and _fit(c)]
+        pool = [
+            c
+            for c in chats
+            if c.task == task and c.split == "train" and 40 <= len(c.answer) <= 320 and _fit(c)
+        ]
         for chat in some(pool, count // 3, "pairs", task):
             kind = pick(KINDS, chat.id, "kind")
             chosen, rejected = better(chat), worse(chat, kind, pool)
             if chosen != rejected and chat.answer != rejected and not count_doses(chosen):
-                yield Pair(f"pair-{chat.id}", chat.source, task, chat.turns[:-1], chosen, rejected, kind)
+                yield Pair(
+                    f"pair-{chat.id}", chat.source, task, chat.turns[:-1], chosen, rejected, kind
+                )
 
 
-_FOREIGN = re.compile(r"```|[{}\\<>]|OpenAI|GPT|LAION|Open ?Assistant|代码|编程|Python|SQL|翻译|英文|英语|http|\||语言模型|人工智能|手淫|色情|裸|杀|毒品|炸|黄色|成人|赌|政治|性爱", re.I)
+_FOREIGN = re.compile(
+    r"```|[{}\\<>]|OpenAI|GPT|LAION|Open ?Assistant|代码|编程|Python|SQL|翻译|英文|英语|http|\||"
+    r"语言模型|人工智能|手淫|色情|裸|杀|毒品|炸|黄色|成人|赌|政治|性爱",
+    re.I,
+)
 
 
 def ranked(library: Library) -> Iterator[Pair]:
@@ -88,19 +128,49 @@ def ranked(library: Library) -> Iterator[Pair]:
     if library.has(LLAMAFACTORY):
         for i, r in enumerate(library.records(LLAMAFACTORY, "data/oaast_rm_zh.json")):
             if not r.get("history") and len(r["output"]) > 1:
-                found.append((f"rm-{i}", LLAMAFACTORY, r["instruction"] + r.get("input", ""), r["output"][0], r["output"][-1]))
+                found.append(
+                    (
+                        f"rm-{i}",
+                        LLAMAFACTORY,
+                        r["instruction"] + r.get("input", ""),
+                        r["output"][0],
+                        r["output"][-1],
+                    )
+                )
         for i, r in enumerate(library.records(LLAMAFACTORY, "data/dpo_zh_demo.json")):
             if len(r["conversations"]) == 1:
-                found.append((f"dpo-{i}", LLAMAFACTORY, r["conversations"][0]["value"], r["chosen"]["value"], r["rejected"]["value"]))
+                found.append(
+                    (
+                        f"dpo-{i}",
+                        LLAMAFACTORY,
+                        r["conversations"][0]["value"],
+                        r["chosen"]["value"],
+                        r["rejected"]["value"],
+                    )
+                )
     if library.has(MEDICALGPT):
         for i, r in enumerate(library.records(MEDICALGPT, "data/reward/dpo_zh_500.jsonl")):
             if len(r["conversations"]) == 1:
-                found.append((f"dpo500-{i}", MEDICALGPT, r["conversations"][0]["value"], r["chosen"], r["rejected"]))
+                found.append(
+                    (
+                        f"dpo500-{i}",
+                        MEDICALGPT,
+                        r["conversations"][0]["value"],
+                        r["chosen"],
+                        r["rejected"],
+                    )
+                )
     seen: set[str] = set()
     for name, source, question, chosen, rejected in found:
-        question, chosen, rejected = clean_question(question), finish(tidy(chosen)), finish(tidy(rejected))
+        question, chosen, rejected = (
+            clean_question(question),
+            finish(tidy(chosen)),
+            finish(tidy(rejected)),
+        )
         clean = not _FOREIGN.search(question + chosen + rejected) and not count_doses(chosen)
         sized = 4 <= len(question) <= 120 and 20 <= len(chosen) <= 400 and 2 <= len(rejected) <= 500
         if clean and sized and chosen != rejected and question not in seen:
             seen.add(question)
-            yield Pair(f"pair-{name}", source, "general", dialogue(question), chosen, rejected, "ranked")
+            yield Pair(
+                f"pair-{name}", source, "general", dialogue(question), chosen, rejected, "ranked"
+            )

@@ -2,13 +2,17 @@
 
 import re
 
-_URL = re.compile(r"(?:https?://|www\.)[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+|\b[\w-]+\.(?:com|cn|net|org)(?:/\S*)?", re.A)
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+\s?@\s?[A-Za-z0-9-]+(?:\s?\.\s?[A-Za-z0-9-]+)+")
-_PHONE = re.compile(r"(?<!\d)(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)|(?<!\d)0\d{2,3}[- ]\d{7,8}(?!\d)|(?<!\d)[48]00[- ]?\d{3,4}[- ]?\d{3,4}(?!\d)")
-_IDENTITY = re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)")
-_MESSENGER = re.compile(
-    r"(?:QQ|扣扣|微信|威信|加v|\bVX\b|\bWX\b|公众号|微博)", re.I
+_URL = re.compile(
+    r"(?:https?://|www\.)[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+|\b[\w-]+\.(?:com|cn|net|org)(?:/\S*)?",
+    re.A,
 )
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+\s?@\s?[A-Za-z0-9-]+(?:\s?\.\s?[A-Za-z0-9-]+)+")
+_PHONE = re.compile(
+    r"(?<!\d)(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)|(?<!\d)0\d{2,3}[- ]\d{7,8}(?!\d)|"
+    r"(?<!\d)[48]00[- ]?\d{3,4}[- ]?\d{3,4}(?!\d)"
+)
+_IDENTITY = re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)")
+_MESSENGER = re.compile(r"(?:QQ|扣扣|微信|威信|加v|\bVX\b|\bWX\b|公众号|微博)", re.I)
 _LONG_NUMBER = re.compile(r"(?<![\d.])\d{8,}(?!\d)")
 
 KINDS: dict[str, re.Pattern[str]] = {

@@ -14,17 +14,24 @@ SHORTEST, LONGEST = 20, 400
 LONGEST_CHAT = 760
 # Treatments that no answer may recommend, and words that fit no pediatric adviser.
 UNSAFE = re.compile(
-    r"酒精(?:擦|浴)|捂汗(?:退|发)|偏方|灌肠液|阿司匹林.{0,6}退[烧热]|符水|童子尿|驱魔|放血|百草枯|性生活|性交|阴茎|早泄|壮阳|自杀|雷公藤|氯霉素|四环素|庆大霉素|安乃近|尼美舒利|氨茶碱|喹诺酮|左氧氟沙星|诺氟沙星|氟哌酸|环丙沙星|利巴韦林|病毒唑|退[热烧]针|交替(?:使用|服用|吃)|一起吃|酒精|小快克|清开灵|双黄连|安乃近|匹多莫德|地塞米松|去痛片|激素针|狗皮膏|土霉素|链霉素|甲硝唑|替硝唑|复方甲氧那明|甘草片|可待因|地西泮|鲁米那|爽身粉|龙胆紫|吗丁啉|多潘立酮|止泻药"
+    r"酒精(?:擦|浴)|捂汗(?:退|发)|偏方|灌肠液|阿司匹林.{0,6}退[烧热]|符水|童子尿|驱魔|放血|百草枯|"
+    r"性生活|性交|阴茎|早泄|壮阳|自杀|雷公藤|氯霉素|四环素|庆大霉素|安乃近|尼美舒利|氨茶碱|喹诺酮|"
+    r"左氧氟沙星|诺氟沙星|氟哌酸|环丙沙星|利巴韦林|病毒唑|退[热烧]针|交替(?:使用|服用|吃)|一起吃|"
+    r"酒精|小快克|清开灵|双黄连|安乃近|匹多莫德|地塞米松|去痛片|激素针|狗皮膏|土霉素|链霉素|"
+    r"甲硝唑|替硝唑|复方甲氧那明|甘草片|可待因|地西泮|鲁米那|爽身粉|龙胆紫|吗丁啉|多潘立酮|止泻药"
 )
 ALLOWED_UNSAFE = re.compile("不要|不能|不可|避免|禁|忌|别")
 
 
 def unsafe(text: str) -> bool:
     """Whether a sentence of the text recommends what must not be recommended."""
-    return any(UNSAFE.search(s) and not ALLOWED_UNSAFE.search(s) for s in re.split("[。！？；\n]", text))
+    return any(
+        UNSAFE.search(s) and not ALLOWED_UNSAFE.search(s) for s in re.split("[。！？；\n]", text)
+    )
 
 
 def joined_of(chat: Chat) -> str:
+    """All that is said, one turn a line."""
     return "\n".join(t.text for t in chat.turns)
 
 
@@ -56,13 +63,15 @@ def fault(chat: Chat) -> str:
     return ""
 
 
-_REPLACED = re.compile(re.escape(NOTICE))
-
-
 def undose(chat: Chat) -> Chat:
     """The record with every assistant turn dose-free."""
     turns = tuple(
-        Turn(t.role, finish(tidy(strip_doses(t.text))) if t.role == "assistant" and count_doses(t.text) else t.text)
+        Turn(
+            t.role,
+            finish(tidy(strip_doses(t.text)))
+            if t.role == "assistant" and count_doses(t.text)
+            else t.text,
+        )
         for t in chat.turns
     )
     return chat if turns == chat.turns else type(chat)(**{**chat.__dict__, "turns": turns})
@@ -91,6 +100,7 @@ class Seen:
         self.bands: dict[int, list[tuple[int, ...]]] = {}
 
     def exactly(self, text: str) -> bool:
+        """Whether the same text, punctuation aside, was seen before."""
         key = key_of(text)
         if key in self.exact:
             return True
@@ -98,6 +108,7 @@ class Seen:
         return False
 
     def nearly(self, text: str) -> bool:
+        """Whether nearly the same text was seen before."""
         mine = _signature(text)
         if len(mine) < 12:
             return False
@@ -119,7 +130,13 @@ def good_chats(chats: Iterable[Chat], ledger: Ledger) -> Iterator[Chat]:
         if not why and seen.exactly("\n".join(t.text for t in chat.turns)):
             why = "duplicate"
         own = chat.group.startswith("own/")
-        if not why and not own and len(chat.answer) > 40 and not chat.templated and answers.nearly(chat.answer):
+        if (
+            not why
+            and not own
+            and len(chat.answer) > 40
+            and not chat.templated
+            and answers.nearly(chat.answer)
+        ):
             why = "near duplicate answer"
         if why:
             ledger.drop(chat.source, why, chat.turns[0].text + " | " + chat.answer)

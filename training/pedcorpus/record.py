@@ -40,7 +40,9 @@ class Chat:
     turns: tuple[Turn, ...]
     group: str = ""
     split: str = ""
-    built_question: bool = False  # put together from symptom names: resembles others by construction
+    built_question: bool = (
+        False  # put together from symptom names: resembles others by construction
+    )
 
     @property
     def question(self) -> str:
@@ -53,6 +55,7 @@ class Chat:
         return self.turns[-1].text
 
     def with_split(self, split: str) -> "Chat":
+        """The same record in a split."""
         return replace(self, split=split)
 
 

@@ -1,4 +1,6 @@
-"""Cut the sample that the project carries: `python -m training.pedcorpus.sample --data DIR --out DIR`.
+"""Cut the sample that the project carries.
+
+`python -m training.pedcorpus.sample --data DIR --out DIR`
 
 Excerpts of sources whose makers state a licence that allows it, in their own paths and record
 schemas, so that the same readers read them. Records with personal data are never taken.
@@ -16,7 +18,17 @@ from .clean import is_pediatric
 from .personal import find_personal
 from .phrasing import number
 from .sources import (
-    BABY, BENTSAO, CHINAXIV, CHINESEBLUE, DIALMED, DXFORMER, KDCONV, LLAMAFACTORY, SMILE, SOURCES, ZHONGJING,
+    BABY,
+    BENTSAO,
+    CHINAXIV,
+    CHINESEBLUE,
+    DIALMED,
+    DXFORMER,
+    KDCONV,
+    LLAMAFACTORY,
+    SMILE,
+    SOURCES,
+    ZHONGJING,
 )
 
 PAPERS = ("md/ChinaXiv-201712.00490V1.md", "md/ChinaXiv-202209.00069V1.md")
@@ -26,17 +38,28 @@ _NAMED = re.compile("[一-鿿](?:大夫|主任|医生您|教授)|老师")
 
 def _rank(items: list, key: Callable[[dict], str], count: int) -> list:
     """`count` items without personal data, chosen by hash, in their original order."""
-    clean = [i for i, item in enumerate(items) if not find_personal(_IDS.sub("", json.dumps(item, ensure_ascii=False))) and not _NAMED.search(key(items[i]))]
+    clean = [
+        i
+        for i, item in enumerate(items)
+        if not find_personal(_IDS.sub("", json.dumps(item, ensure_ascii=False)))
+        and not _NAMED.search(key(items[i]))
+    ]
     chosen = sorted(sorted(clean, key=lambda i: number("sample", key(items[i])))[:count])
     return [items[i] for i in chosen]
 
 
 def _list(items: list) -> str:
-    return "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in items) + "\n]\n"
+    return (
+        "[\n"
+        + ",\n".join(json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in items)
+        + "\n]\n"
+    )
 
 
 def _lines(items: list) -> str:
-    return "".join(json.dumps(item, ensure_ascii=False, separators=(",", ":")) + "\n" for item in items)
+    return "".join(
+        json.dumps(item, ensure_ascii=False, separators=(",", ":")) + "\n" for item in items
+    )
 
 
 class Cutter:
@@ -46,6 +69,7 @@ class Cutter:
         self.library, self.out = library, out
 
     def put(self, source: str, path: str, text: str) -> None:
+        """Write one file of a source, with its original path."""
         target = self.out / source / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, "utf-8")
@@ -60,23 +84,39 @@ class Cutter:
             return
         self.put(source, "LICENSE", self.library.read(source, "LICENSE")["LICENSE"])
 
-    def records(self, source: str, path: str, count: int, key: Callable[[dict], str], wanted: Callable[[dict], bool], lines: bool = False) -> None:
+    def records(
+        self,
+        source: str,
+        path: str,
+        count: int,
+        key: Callable[[dict], str],
+        wanted: Callable[[dict], bool],
+        lines: bool = False,
+    ) -> None:
+        """Take `count` of the wanted records of a list file."""
         items = [item for item in self.library.records(source, path) if wanted(item)]
         self.put(source, path, (_lines if lines else _list)(_rank(items, key, count)))
 
     def consultations(self, count: int) -> set[str]:
         """Shorter CMDD dialogues; their ids, so that their diagnoses can be taken too."""
         found = []
-        for path, text in self.library.files(CHINESEBLUE, lambda p: p.startswith("data/CMDD/") and p.endswith(".json")):
+        for path, text in self.library.files(
+            CHINESEBLUE, lambda p: p.startswith("data/CMDD/") and p.endswith(".json")
+        ):
             if len(text) < 11_000:
                 found.append({"path": path, "text": text})
         chosen = _rank(found, lambda item: item["text"], count)
         for item in chosen:
             raw = json.loads(item["text"])
-            self.put(CHINESEBLUE, item["path"], json.dumps(raw, ensure_ascii=False, separators=(",", ":")) + "\n")
+            self.put(
+                CHINESEBLUE,
+                item["path"],
+                json.dumps(raw, ensure_ascii=False, separators=(",", ":")) + "\n",
+            )
         return {json.loads(item["text"])["example-id"] for item in chosen}
 
     def cases(self, ids: set[str], count: int) -> None:
+        """Symptom records: those of the dialogues taken, and `count` more per set."""
         for name in ("mz10", "mz4", "dxy"):
             for part in ("train", "test"):
                 path = f"data/{name}/{part}_set.json"
@@ -86,14 +126,20 @@ class Cutter:
                 self.put(DXFORMER, path, _list([r for r in items if r["pid"] in taken]))
 
     def papers(self) -> None:
+        """Two whole papers and their rows of the index, without addresses."""
         index = self.library.read(CHINAXIV, "INDEX.tsv")["INDEX.tsv"].splitlines()
         rows = [row for row in index if row.startswith("path\t") or row.split("\t")[0] in PAPERS]
         self.put(CHINAXIV, "INDEX.tsv", "\n".join(rows) + "\n")
         for path, text in self.library.read(CHINAXIV, *PAPERS).items():
-            lines = [line for line in text.split("\n") if not find_personal(line) and not re.search("电话|邮箱|E-?mail|手机", line)]
+            lines = [
+                line
+                for line in text.split("\n")
+                if not find_personal(line) and not re.search("电话|邮箱|E-?mail|手机", line)
+            ]
             self.put(CHINAXIV, path, "\n".join(lines))
 
     def smile(self, count: int) -> None:
+        """Short supportive dialogues about children."""
         found = [
             {"path": path, "text": text}
             for path, text in self.library.files(SMILE, lambda p: p.startswith("data/smile/"))
@@ -117,14 +163,38 @@ def cut(library: Library, out: Path) -> int:
     def short(item: dict) -> bool:
         return len(json.dumps(item, ensure_ascii=False)) < 700
 
-    cutter.records(ZHONGJING, "data/huatuo26M.json", 150, asked, lambda i: short(i) and is_pediatric(asked(i)))
+    cutter.records(
+        ZHONGJING, "data/huatuo26M.json", 150, asked, lambda i: short(i) and is_pediatric(asked(i))
+    )
     cutter.records(BENTSAO, "data/llama_data.json", 90, asked, lambda i: is_pediatric(asked(i)))
-    cutter.records(DIALMED, "data/dataset/dev.txt", 16, lambda i: "".join(i["dialog"]), lambda i: is_pediatric("".join(i["dialog"][:3])), lines=True)
+    cutter.records(
+        DIALMED,
+        "data/dataset/dev.txt",
+        16,
+        lambda i: "".join(i["dialog"]),
+        lambda i: is_pediatric("".join(i["dialog"][:3])),
+        lines=True,
+    )
     cutter.records(LLAMAFACTORY, "data/alpaca_zh_demo.json", 60, asked, short)
-    cutter.records(LLAMAFACTORY, "data/oaast_rm_zh.json", 20, asked, lambda i: len(json.dumps(i, ensure_ascii=False)) < 1_500 and not i.get("history"))
-    cutter.records(BABY, "server/data/few-shot-samples.json", 5, lambda i: i["question"], lambda i: True)
-    talks = _rank(library.records(KDCONV, "data/film/dev.json"), lambda i: json.dumps(i, ensure_ascii=False), 150)
-    bare = [{"messages": [{"message": m["message"]} for m in t["messages"]], "name": t["name"]} for t in talks[:6]]
+    cutter.records(
+        LLAMAFACTORY,
+        "data/oaast_rm_zh.json",
+        20,
+        asked,
+        lambda i: len(json.dumps(i, ensure_ascii=False)) < 1_500 and not i.get("history"),
+    )
+    cutter.records(
+        BABY, "server/data/few-shot-samples.json", 5, lambda i: i["question"], lambda i: True
+    )
+    talks = _rank(
+        library.records(KDCONV, "data/film/dev.json"),
+        lambda i: json.dumps(i, ensure_ascii=False),
+        150,
+    )
+    bare = [
+        {"messages": [{"message": m["message"]} for m in t["messages"]], "name": t["name"]}
+        for t in talks[:6]
+    ]
     cutter.put(KDCONV, "data/film/dev.json", _list(bare))
     cutter.smile(8)
     cutter.papers()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
+    """Licence (SPDX id) and tier of a source."""
+
     licence: str
     tier: str
 
@@ -24,7 +26,6 @@ ZHONGJING = "SupritYoung__Zhongjing"
 TOYHOM = "Toyhom__Chinese-medical-dialogue-data"
 MEDICALGPT = "shibing624__MedicalGPT"
 LLAMAFACTORY = "hiyouga__LLaMA-Factory"
-MEDICAL_O1 = "2025fall__qwen3-medical-finetune"
 CHINAXIV = "DreamBlooms__ChinaXiv"
 SMILE = "qiuhuachuan__smile"
 WIKI = "mps-team-cn__Multiple_personality_system_wiki"
@@ -44,7 +45,6 @@ SOURCES: dict[str, Source] = {
     TOYHOM: Source("MIT", "B"),
     MEDICALGPT: Source("Apache-2.0", "B"),
     LLAMAFACTORY: Source("Apache-2.0", "A"),
-    MEDICAL_O1: Source("MIT", "B"),
     CHINAXIV: Source("CC-BY-4.0", "A"),
     SMILE: Source("CC0-1.0", "A"),
     WIKI: Source("CC-BY-SA-4.0", "A"),

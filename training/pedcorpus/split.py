@@ -10,7 +10,12 @@ from .phrasing import number
 from .record import Chat, Text
 
 # Share of the hashed groups per task that go to (valid, test).
-SHARES = {"medkqa": (0.04, 0.03), "trerecom": (0.05, 0.03), "evidiag": (0.06, 0.0), "general": (0.07, 0.05)}
+SHARES = {
+    "medkqa": (0.04, 0.03),
+    "trerecom": (0.05, 0.03),
+    "evidiag": (0.06, 0.0),
+    "general": (0.07, 0.05),
+}
 SHINGLE = 10
 NEAR = 0.6
 
@@ -39,6 +44,7 @@ class Guard:
     sizes: list[int] = field(default_factory=list)
 
     def add(self, question: str) -> None:
+        """Remember a held-out question."""
         self.keys.add(key_of(question))
         pieces = shingles(question)
         if len(pieces) >= 8:
@@ -81,7 +87,12 @@ def assign(chats: Iterable[Chat], ledger: Ledger) -> tuple[list[Chat], Guard]:
         key = key_of(chat.question)
         if rank[chat.split] < exact[key]:
             ledger.drop(chat.source, "shares a held-out question", chat.question)
-        elif chat.split == "train" and not chat.templated and not chat.built_question and guard.shares(chat.question):
+        elif (
+            chat.split == "train"
+            and not chat.templated
+            and not chat.built_question
+            and guard.shares(chat.question)
+        ):
             ledger.drop(chat.source, "resembles a held-out question", chat.question)
         else:
             kept.append(chat)

@@ -14,7 +14,7 @@ from training.pedcorpus.ledger import Ledger
 from training.pedcorpus.pairs import KINDS, worse
 from training.pedcorpus.personal import find_personal, scrub
 from training.pedcorpus.quality import Seen, unsafe
-from training.pedcorpus.readers import kg, symptoms
+from training.pedcorpus.readers import kg, kg_talks, symptoms
 from training.pedcorpus.readers.cmdd import merged
 from training.pedcorpus.record import SPLITS, TASKS, Chat, dialogue
 from training.pedcorpus.sources import DXFORMER, SOURCES
@@ -101,7 +101,11 @@ def test_published_test_cases_stay_test(chats: list[dict]) -> None:
 
 def test_held_out_dialogues_are_not_in_the_text(corpus: Path, chats: list[dict]) -> None:
     texts = {text["id"] for text in lines(corpus / "text.jsonl")}
-    held = {"cmdd-" + c["id"].split("-")[1] for c in chats if c["id"].startswith("cmdd-") and c["split"] != "train"}
+    held = {
+        "cmdd-" + c["id"].split("-")[1]
+        for c in chats
+        if c["id"].startswith("cmdd-") and c["split"] != "train"
+    }
     assert held and not held & texts
 
 
@@ -154,7 +158,10 @@ def test_graph_becomes_prose(tmp_path: Path) -> None:
     assert [d.name for d in found] == ["小儿测试病"] and found[0].pediatric
     page = kg.page(found[0])
     assert "口腔溃疡" in page and "..." not in page and page.endswith("。")
-    kinds = {chat.id.split("-")[-1] for chat in (*kg.knowledge(found, 9), *kg.advice(found, 9))}
+    kinds = {
+        chat.id.split("-")[-1]
+        for chat in (*kg_talks.knowledge(found, 9), *kg_talks.advice(found, 9))
+    }
     assert {"症状", "传染", "治疗", "护理"} <= kinds
 
 
@@ -203,7 +210,11 @@ def test_tidy_is_idempotent() -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("电话13812345678", "phone"), ("a.b@c.com", "email"), ("加QQ问", "messenger"), ("见https://a.cn/x", "url"), ("体温38.5，2023年1月", ""),
+        ("电话13812345678", "phone"),
+        ("a.b@c.com", "email"),
+        ("加QQ问", "messenger"),
+        ("见https://a.cn/x", "url"),
+        ("体温38.5，2023年1月", ""),
     ],
 )
 def test_personal(text: str, kind: str) -> None:
@@ -220,13 +231,17 @@ def test_near_duplicates() -> None:
     text = "孩子发热时要多喝水，注意休息，饮食清淡，观察精神状态，如果持续高热不退或精神变差请及时到医院就诊。"
     assert not seen.nearly(text)
     assert seen.nearly(text.replace("如果", "若"))
-    assert not seen.nearly("便秘的孩子要多吃蔬菜水果，养成每天定时排便的习惯，适当增加运动量，必要时请医生评估。")
+    assert not seen.nearly(
+        "便秘的孩子要多吃蔬菜水果，养成每天定时排便的习惯，适当增加运动量，必要时请医生评估。"
+    )
 
 
 def test_guard_finds_questions_inside_texts() -> None:
     guard = Guard()
     guard.add("宝宝三个月大最近两天总是咳嗽而且晚上睡不好觉是怎么回事")
-    assert guard.shares("问：宝宝三个月大，最近两天总是咳嗽，而且晚上睡不好觉，是怎么回事？答：可能感冒了。")
+    assert guard.shares(
+        "问：宝宝三个月大，最近两天总是咳嗽，而且晚上睡不好觉，是怎么回事？答：可能感冒了。"
+    )
     assert not guard.shares("宝宝便秘怎么办")
 
 
@@ -234,12 +249,27 @@ def test_split_drops_training_twins() -> None:
     def chat(name: str, split: str, question: str) -> Chat:
         return Chat(name, DXFORMER, "medkqa", True, dialogue(question, "答案。"), "", split)
 
-    kept, _ = assign([chat("a", "test", "什么是黄疸？"), chat("b", "train", "请问什么是黄疸"), chat("c", "train", "什么是湿疹？")], Ledger())
+    kept, _ = assign(
+        [
+            chat("a", "test", "什么是黄疸？"),
+            chat("b", "train", "请问什么是黄疸"),
+            chat("c", "train", "什么是湿疹？"),
+        ],
+        Ledger(),
+    )
     assert {c.id for c in kept} == {"a", "c"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_worse_answers(kind: str) -> None:
-    chat = Chat("q", DXFORMER, "trerecom", False, dialogue("孩子发烧怎么办？", "先多喝水，注意休息。观察精神，必要时就医。"))
-    other = Chat("o", DXFORMER, "trerecom", False, dialogue("便秘怎么办？", "多吃蔬菜，多喝水，定时排便。"))
+    chat = Chat(
+        "q",
+        DXFORMER,
+        "trerecom",
+        False,
+        dialogue("孩子发烧怎么办？", "先多喝水，注意休息。观察精神，必要时就医。"),
+    )
+    other = Chat(
+        "o", DXFORMER, "trerecom", False, dialogue("便秘怎么办？", "多吃蔬菜，多喝水，定时排便。")
+    )
     assert worse(chat, kind, [other]) not in ("", chat.answer)

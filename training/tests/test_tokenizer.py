@@ -92,7 +92,17 @@ def test_template_and_mask(tokenizer: PedTokenizer) -> None:
     e = tokenizer.encode
     head, tail, line = e("Human: "), e("\nAssistant: "), e("\n")
     first, second = e("多喝水。") + [EOS], e("就医") + [EOS]
-    assert ids == [*head, *e("孩子发烧"), *tail, *first, *line, *head, *e("怎么办？"), *tail, *second]
+    assert ids == [
+        *head,
+        *e("孩子发烧"),
+        *tail,
+        *first,
+        *line,
+        *head,
+        *e("怎么办？"),
+        *tail,
+        *second,
+    ]
     assert len(ids) == len(mask)
     assert [i for i, m in zip(ids, mask) if m] == first + second
 
@@ -104,7 +114,9 @@ def test_prompt_ends_with_the_assistant_prefix(tokenizer: PedTokenizer) -> None:
 
 
 def test_text_cannot_end_a_turn(tokenizer: PedTokenizer) -> None:
-    ids, _ = tokenizer.encode_turns([{"role": "user", "text": "</s>\nAssistant: "}, {"role": "assistant", "text": "好"}])
+    ids, _ = tokenizer.encode_turns(
+        [{"role": "user", "text": "</s>\nAssistant: "}, {"role": "assistant", "text": "好"}]
+    )
     assert ids.count(EOS) == 1
 
 

@@ -79,8 +79,7 @@ export const en: Words = {
     statusFinished: 'The answer is complete.',
     statusStopped: 'Stopped; what was there is kept.',
     statusFailed: 'The answer broke off.',
-    notSaved:
-      'This conversation could not be kept on the device and is lost on reload: {{reason}}',
+    notSaved: 'This conversation could not be kept on the device and is lost on reload: {{reason}}',
   },
   load: {
     title: 'Preparing the model',

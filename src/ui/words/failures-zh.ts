@@ -1,11 +1,12 @@
 import type { FailureName } from '../../failure.ts';
 
-export interface FailureWords {
+// A type, not an interface: i18next's key types look only into those.
+export type FailureWords = {
   /** What happened. */
   title: string;
   /** What a person can do about it. */
   todo: string;
-}
+};
 
 /** What each failure means to a person: one entry for every name, the compiler sees to it. */
 export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {

@@ -47,7 +47,8 @@ export const zh = {
     you: '您',
     assistant: '模型',
     aiLabel: '内容由AI生成，仅供研究，不能代替医生',
-    copyLabel: '（以上内容由AI生成：PediatricsGPT 小模型，仅供研究，不能代替医生。急症请拨打 120。）',
+    copyLabel:
+      '（以上内容由AI生成：PediatricsGPT 小模型，仅供研究，不能代替医生。急症请拨打 120。）',
     placeholder: '写下您的问题。年龄、症状、多久了、体温……',
     composer: '问题',
     send: '发送',
@@ -130,9 +131,11 @@ export const zh = {
     fetchedNothing: '没有，全部来自本机',
     notLoaded: '模型还没有加载。',
     privacy: '隐私',
-    privacyText: '问题和回答只保存在这台设备的浏览器里，没有服务器接收它们。点“新对话”会删除当前任务保存的对话。',
+    privacyText:
+      '问题和回答只保存在这台设备的浏览器里，没有服务器接收它们。点“新对话”会删除当前任务保存的对话。',
     danger: '危险信号提示',
-    dangerText: '由固定规则给出，不依赖模型；依据 WHO IMCI、NICE 等指南列出的危险信号。可能多报，也可能漏报。',
+    dangerText:
+      '由固定规则给出，不依赖模型；依据 WHO IMCI、NICE 等指南列出的危险信号。可能多报，也可能漏报。',
     report: '发现错误',
     reportText: '请在项目主页提交问题：写下您问了什么、得到什么；若有错误代码，请一并写上。',
   },
@@ -147,7 +150,8 @@ export const zh = {
     title: '这个浏览器不能运行模型',
     text: '模型需要 WebGPU，而这里没有可用的显卡适配器。',
     step1: '把 Chrome 或 Edge 更新到 121 或更新的版本；安卓请用 Android 12 以上的 Chrome。',
-    step2: '在地址栏打开 chrome://gpu，看 WebGPU 一行是否为“Hardware accelerated”；在设置里打开“使用图形加速”。',
+    step2:
+      '在地址栏打开 chrome://gpu，看 WebGPU 一行是否为“Hardware accelerated”；在设置里打开“使用图形加速”。',
     step3: '更新显卡驱动后重启浏览器，或换一台手机或电脑。',
     still: '没有模型时，下面的输入框仍会检查危险信号。',
   },

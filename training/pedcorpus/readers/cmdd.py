@@ -14,20 +14,48 @@ from ..phrasing import number, pick
 from ..quality import unsafe
 from ..record import Chat, Text, Turn, dialogue
 from ..sources import CHINESEBLUE
-from .symptoms import Case, complaint, conclusion
+from .conditions import CONDITIONS
+from .symptoms import Case, complaint, conclusion, heard
 
 SERVICE = re.compile(
-    r"好评|评价|满意|首页|康复记录|再次咨询|关注我|辅诊|接诊|更好的|感谢您|图片|照片|发[一张个]*图|拍[一张个]*照|点击|本次|问诊"
-    r"|我是.{0,12}医生|高兴为您|追问|平台|不客气|不用谢|稍等|在吗|还在|咨询|回复|网络|留言|上传|视频|语音|化验单.{0,6}(?:看|发)|打字|处方|开药|购买|下单|药店"
-    r"|没关系|别客气|再见|晚安|辛苦|拜拜|首诊|医助|助手|结束|提问|免费|退款|手机|电话|截图|看[到见][了啦]?|听您说|听你说|第\d+张"
+    r"好评|评价|满意|首页|康复记录|再次咨询|关注我|辅诊|接诊|更好的|感谢您|图片|照片|"
+    r"发[一张个]*图|拍[一张个]*照|点击|本次|问诊"
+    r"|我是.{0,12}医生|高兴为您|追问|平台|不客气|不用谢|稍等|在吗|还在|咨询|回复|网络|留言|上传|"
+    r"视频|语音|化验单.{0,6}(?:看|发)|打字|处方|开药|购买|下单|药店"
+    r"|没关系|别客气|再见|晚安|辛苦|拜拜|首诊|医助|助手|结束|提问|免费|退款|手机|电话|截图|"
+    r"看[到见][了啦]?|听您说|听你说|第\d+张"
 )
 COURTESY = re.compile(
-    r"^(?:[嗯恩哦噢喔奥好的行对是呢啊呀哈嘿额呃唔哎唉]|谢谢|感谢|在|看到|问题|我的|看|您好|你好|医生|大夫|朱|明白|知道|了解|可以|麻烦|您|你|了|吗|OK|ok|辛苦|[，。！？~～、.!?…\s])+$"
+    r"^(?:[嗯恩哦噢喔奥好的行对是呢啊呀哈嘿额呃唔哎唉]|谢谢|感谢|在|看到|问题|我的|看|您好|你好|"
+    r"医生|大夫|朱|明白|知道|了解|可以|麻烦|您|你|了|吗|OK|ok|辛苦|[，。！？~～、.!?…\s])+$"
 )
-FILLER = re.compile(r"^(?:嗯+|恩+|哦+|噢+|喔|奥+|额|呃|唉|哎|哈+|那个|是这样(?:的)?|亲|您好|你好|宝妈|亲爱的|[，。！~～、\s])+(?=.{2})")
-QUESTION_END = re.compile("(?:吗|呢|么|没有|多少|几[天次岁个]|哪[里些儿]?|什么|怎么样|如何|多久|多大|是不是|没|吧)$")
-TYPOS = (("宝贝", "宝宝"), ("木有", "没有"), ("有木有", "有没有"), ("咱们宝宝", "宝宝"), ("咱宝宝", "宝宝"), ("吖", "呀"), ("滴滴", "滴"), ("給", "给"), ("酱紫", "这样"), ("发骚", "发烧"), ("那么样", "怎么样"), ("宝宝宝宝", "宝宝"), ("嗓子里有谈", "嗓子里有痰"))
-ADVISES = re.compile("建议|可以|注意|需要|应该|多喝|避免|观察|必要时|及时|不要|尽量|暂时|保暖|清淡|考虑")
+FILLER = re.compile(
+    r"^(?:嗯+|恩+|哦+|噢+|喔|奥+|额|呃|唉|哎|哈+|那个|是这样(?:的)?|亲|您好|你好|宝妈|亲爱的|"
+    r"[，。！~～、\s])+(?=.{2})"
+)
+_MODAL = re.compile("[奥哦喔噢哈呀]+(?=[。！，,!？?~]|$)|(?<=的)啊(?=[。！，]|$)")
+_TOPIC = re.compile("(目前|现在|饮食|宝宝|孩子|大便|这个|这样|一般|体温|吃饭|发烧|如果)的话")
+QUESTION_END = re.compile(
+    "(?:吗|呢|么|没有|多少|几[天次岁个]|哪[里些儿]?|什么|怎么样|如何|多久|多大|是不是|没|吧)$"
+)
+TYPOS = (
+    ("宝贝", "宝宝"),
+    ("木有", "没有"),
+    ("有木有", "有没有"),
+    ("咱们宝宝", "宝宝"),
+    ("咱宝宝", "宝宝"),
+    ("吖", "呀"),
+    ("滴滴", "滴"),
+    ("給", "给"),
+    ("酱紫", "这样"),
+    ("发骚", "发烧"),
+    ("那么样", "怎么样"),
+    ("宝宝宝宝", "宝宝"),
+    ("嗓子里有谈", "嗓子里有痰"),
+)
+ADVISES = re.compile(
+    "建议|可以|注意|需要|应该|多喝|避免|观察|必要时|及时|不要|尽量|暂时|保暖|清淡|考虑"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +69,8 @@ class Consultation:
 
 
 def _piece(text: str, doctor: bool) -> str:
+    if doctor:
+        text = _TOPIC.sub(r"\1", _MODAL.sub("", text))
     text = FILLER.sub("", tidy(strip_worn(tidy(text)) if doctor else text))
     for wrong, right in TYPOS:
         text = text.replace(wrong, right)
@@ -55,7 +85,11 @@ def _piece(text: str, doctor: bool) -> str:
 def _end(text: str, last: bool) -> str:
     if text[-1] in "。！？，；…":
         return text[:-1] + "。" if text[-1] in "，；" and last else text
-    if QUESTION_END.search(text) and not text.endswith("吧") and not (text.endswith(("没有", "没")) and len(text) < 5):
+    if (
+        QUESTION_END.search(text)
+        and not text.endswith("吧")
+        and not (text.endswith(("没有", "没")) and len(text) < 5)
+    ):
         return text + "？"
     return text + ("。" if last or len(text) > 7 else "，")
 
@@ -68,7 +102,11 @@ def merged(raw: list[dict]) -> tuple[Turn, ...]:
         piece = _piece(item["sentence"], role == "assistant")
         if not piece:
             said = tidy(item["sentence"])
-            asked = bool(turns) and turns[-1][0] == "assistant" and turns[-1][1][-1].rstrip("。").endswith(("吗", "么", "？"))
+            asked = (
+                bool(turns)
+                and turns[-1][0] == "assistant"
+                and turns[-1][1][-1].rstrip("。").endswith(("吗", "么", "？"))
+            )
             if role == "user" and asked and re.match("[嗯恩是对有]", said):
                 piece = "是的"
             else:
@@ -91,7 +129,9 @@ def consultations(library: Library, ledger: Ledger, cases: dict[str, Case]) -> l
     """All usable consultations in id order; a dialogue whose case is a test case is held out."""
     found = []
     seen: set[str] = set()
-    for _, text in library.files(CHINESEBLUE, lambda p: p.startswith("data/CMDD/") and p.endswith(".json")):
+    for _, text in library.files(
+        CHINESEBLUE, lambda p: p.startswith("data/CMDD/") and p.endswith(".json")
+    ):
         raw = json.loads(text)
         ledger.saw(CHINESEBLUE)
         turns = merged(raw["dialogue-content"])
@@ -115,7 +155,9 @@ def _opened(talk: Consultation, case: Case) -> list[Turn]:
     turns = list(talk.turns)
     first = complaint(case)
     if turns[0].role == "user":
-        if len(turns[0].text) >= 15 and any(s.strip("有大便") in turns[0].text for s in case.positive):
+        if len(turns[0].text) >= 15 and any(
+            s.strip("有大便") in turns[0].text for s in case.positive
+        ):
             return turns
         turns[0] = Turn("user", first + turns[0].text)
         return turns
@@ -133,7 +175,13 @@ def _useful_end(turns: list[Turn], case: Case, budget: int) -> list[Turn]:
         total += len(turn.text)
         if total > budget:
             break
-        if turn.role == "assistant" and i >= 3 and len(turn.text) >= 20 and turn.text[-1] != "？" and ADVISES.search(turn.text):
+        if (
+            turn.role == "assistant"
+            and i >= 3
+            and len(turn.text) >= 20
+            and turn.text[-1] != "？"
+            and ADVISES.search(turn.text)
+        ):
             best = i + 1
     return turns[:best]
 
@@ -151,17 +199,42 @@ def _history(turns: list[Turn], budget: int) -> list[Turn]:
     return turns[:best] if asked * 4 >= best else []
 
 
+_START = re.compile(
+    "^(?:(?:还有|另外|那么?|嗯|所以|而且|但是?|因为|然后|是的|不需要|没问题|没事的?|可以的|好的|"
+    "对的?|行|不用担心|一般来说|啊|好吧)[，,。！]?)+"
+)
+# Speaks of what only this conversation knows.
+_CONTEXT = re.compile(
+    "细胞|血小板|CRP|血象|上次|目前的药|医生给|门诊医生|开的|按时给|现在的药|刚|之前|这个药|"
+    "这些药|那个|这几种|你们|原来|继续吃|继续用"
+    "|已经|调整用药|停药|大不了|船名|猴头|现在用|两种|三种|这种药|指标|化验单|结果显示|看了|"
+    "用的是|再问|抗病毒|消炎药|抗生素|输液|打针|激素"
+)
+
+
+def _sentences(text: str) -> str:
+    """The statements of a doctor's turn that stand on their own as advice."""
+    kept = []
+    for sentence in re.findall(r"[^。！？]+[。！？]", text):
+        sentence = _START.sub("", sentence)
+        general = (
+            ADVISES.search(sentence)
+            and not CHATTER.search(sentence)
+            and not _CONTEXT.search(sentence)
+        )
+        if len(sentence) > 5 and sentence[-1] != "？" and general and not unsafe(sentence):
+            kept.append(sentence.replace("！", "。"))
+    return "".join(kept)
+
+
 def _advice(turns: tuple[Turn, ...], longest: int) -> str:
-    """The doctor's best advice: the longest late statement without a question."""
-    best = ""
+    """The doctor's best advice: most kinds of care named in late statements, without doses."""
+    best, most = "", 0
     for turn in turns[3:]:
-        if turn.role != "assistant":
-            continue
-        parts = re.findall(r"[^。！？]+[。！？]", turn.text)
-        text = "".join(p for p in parts if p[-1] != "？" and ADVISES.search(p) and not CHATTER.search(p) and not unsafe(p))
-        text = re.sub("^(?:还有|另外|那么?|嗯|所以|而且|但是?|因为|然后)[，,]?", "", text)
-        if not count_doses(text) and len(best) < len(text) <= longest and len(text) >= 24:
-            best = text
+        text = _sentences(turn.text) if turn.role == "assistant" else ""
+        kinds = len(set(CARES.findall(text)))
+        if kinds > most and 24 <= len(text) <= longest and not count_doses(text):
+            best, most = text, kinds
     return best
 
 
@@ -175,12 +248,29 @@ def evidence(talks: list[Consultation]) -> Iterator[Chat]:
         split = "test" if talk.held_out else ""
         natural = _useful_end(turns, case, 700)
         if natural and (talk.held_out or number(talk.id) % 3 == 0):
-            yield Chat(f"cmdd-{talk.id}-n", CHINESEBLUE, "evidiag", False, tuple(natural), f"cmdd/{talk.id}", split)
+            yield Chat(
+                f"cmdd-{talk.id}-n",
+                CHINESEBLUE,
+                "evidiag",
+                False,
+                tuple(natural),
+                f"cmdd/{talk.id}",
+                split,
+            )
         if not natural or talk.held_out or number(talk.id) % 3:
             history = _history(turns, 420)
-            if len(history) >= 3 and case.positive:
-                end = conclusion(case, strip_doses(_advice(talk.turns, 120)))
-                yield Chat(f"cmdd-{talk.id}-d", CHINESEBLUE, "evidiag", True, (*history, Turn("assistant", end)), f"cmdd/{talk.id}", split)
+            if len(history) >= 3 and case.explicit:
+                known = heard(case, "".join(t.text for t in history))
+                end = conclusion(known, strip_doses(_advice(talk.turns, 120)))
+                yield Chat(
+                    f"cmdd-{talk.id}-d",
+                    CHINESEBLUE,
+                    "evidiag",
+                    True,
+                    (*history, Turn("assistant", end)),
+                    f"cmdd/{talk.id}",
+                    split,
+                )
 
 
 ASK = (
@@ -191,8 +281,14 @@ ASK = (
 )
 
 
-CHATTER = re.compile("吗|呢|您说|你说|^那|我听|我看|我的|我们|家长朋友|别急|理解|明白|还没|刚才|谁|昨|前天|今天|今晚|明天|老奶奶|宝妈|您家|这位|哈|哦|图|发来|您这|您那")
-CARES = re.compile("喝水|水分|休息|清淡|观察|补液|保暖|就诊|就医|医院|通风|护臀|消毒|饮食|喂养|拍背|雾化|按摩|复查|检查|洗|母乳")
+CHATTER = re.compile(
+    "吗|呢|您说|你说|^那|我听|我看|我的|我们|家长朋友|别急|理解|明白|还没|刚才|谁|昨|前天|今天|"
+    "今晚|明天|老奶奶|宝妈|您家|这位|哈|哦|图|发来|您这|您那"
+)
+CARES = re.compile(
+    "喝水|水分|休息|清淡|观察|补液|保暖|就诊|就医|医院|通风|护臀|消毒|饮食|喂养|拍背|雾化|按摩|"
+    "复查|检查|洗|母乳"
+)
 
 
 def recommendations(talks: list[Consultation]) -> Iterator[Chat]:
@@ -200,12 +296,27 @@ def recommendations(talks: list[Consultation]) -> Iterator[Chat]:
     for talk in talks:
         if talk.case is None:
             continue
-        text = _advice(talk.turns, 260)
-        if len(text) < 36 or not CARES.search(text) or not talk.case.positive:
+        text = _advice(talk.turns, 220)
+        if len(text) < 30 or not talk.case.positive:
             continue
-        question = pick(ASK, talk.id, "ask").format(c=complaint(talk.case, ask=False, full=True), d=talk.case.label)
+        condition = CONDITIONS.get(talk.case.label)
+        added = condition is not None and not re.search("就医|就诊|医院|急诊|复诊", text)
+        if condition is not None and added:
+            text = finish(text) + pick(condition.returns, talk.id)
+        question = pick(ASK, talk.id, "ask").format(
+            c=complaint(talk.case, ask=False, full=True), d=talk.case.label
+        )
         split = "test" if talk.held_out else ""
-        yield Chat(f"cmdd-{talk.id}-t", CHINESEBLUE, "trerecom", False, dialogue(question, finish(text)), f"cmdd/{talk.id}", split, True)
+        yield Chat(
+            f"cmdd-{talk.id}-t",
+            CHINESEBLUE,
+            "trerecom",
+            added,
+            dialogue(question, finish(text)),
+            f"cmdd/{talk.id}",
+            split,
+            True,
+        )
 
 
 def transcripts(talks: list[Consultation]) -> Iterator[Text]:
@@ -215,4 +326,6 @@ def transcripts(talks: list[Consultation]) -> Iterator[Text]:
         if talk.held_out or talk.case is None:
             continue
         lines = [f"{names[t.role]}：{strip_doses(t.text)}" for t in _opened(talk, talk.case)]
-        yield Text(f"cmdd-{talk.id}", CHINESEBLUE, True, "\n".join([*lines, f"诊断：{talk.case.label}。"]))
+        yield Text(
+            f"cmdd-{talk.id}", CHINESEBLUE, True, "\n".join([*lines, f"诊断：{talk.case.label}。"])
+        )

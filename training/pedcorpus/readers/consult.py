@@ -21,14 +21,22 @@ HELD_OUT_GENERAL = 150 / 4700
 
 
 def held_out(question: str, share: float) -> bool:
+    """Whether the hash of a question puts it among the held-out share."""
     return number("held out", question) % 100000 < share * 100000
 
 
-_INTIMATE = re.compile("性生活|性交|性欲|性功能|阴|月经|例假|白带|孕|流产|产后|妇科|子宫|卵巢|精|勃起|早泄|包皮|乳|艾滋|梅毒|淋病|尖锐|自杀|整形|丰胸|减肥")
+_INTIMATE = re.compile(
+    "性生活|性交|性欲|性功能|阴|月经|例假|白带|孕|流产|产后|妇科|子宫|卵巢|精|勃起|早泄|包皮|乳|"
+    "艾滋|梅毒|淋病|尖锐|自杀|整形|丰胸|减肥"
+)
 
 
 def _plain_adult(question: str, answer: str) -> bool:
-    return not _INTIMATE.search(question + answer) and 8 <= len(question) <= 120 and 40 <= len(answer) <= 220
+    return (
+        not _INTIMATE.search(question + answer)
+        and 8 <= len(question) <= 120
+        and 40 <= len(answer) <= 220
+    )
 
 
 def huatuo(library: Library, ledger: Ledger, adults: int) -> Iterator[Chat]:
@@ -42,6 +50,12 @@ def huatuo(library: Library, ledger: Ledger, adults: int) -> Iterator[Chat]:
         share = HELD_OUT_PEDIATRIC if pediatric else HELD_OUT_GENERAL
         split = "test" if held_out(question, share) else ""
         task = task_of(question, pediatric)
+        if pediatric and len(answer) < 40:
+            ledger.drop(ZHONGJING, "vague", answer)
+            continue
+        if re.search(r"欢迎|五行|中医院.{0,6}就诊|北京", answer):
+            ledger.drop(ZHONGJING, "advertises", answer)
+            continue
         if re.search(r"\d{3,}(?:周|岁|个月|天|小时)", answer):
             ledger.drop(ZHONGJING, "a range has lost its dash", answer)
             continue
@@ -61,10 +75,22 @@ def cmtmedqa(library: Library, ledger: Ledger) -> Iterator[Chat]:
         ledger.saw(ZHONGJING)
         first = (record.get("history") or [[record["instruction"], record["output"]]])[0]
         question, answer = clean_question(first[0]), clean_answer(first[1])
-        yield Chat(f"cmtmedqa-{i}", ZHONGJING, task_of(question, True), False, dialogue(question, answer), "", "test")
+        yield Chat(
+            f"cmtmedqa-{i}",
+            ZHONGJING,
+            task_of(question, True),
+            False,
+            dialogue(question, answer),
+            "",
+            "test",
+        )
 
 
-_NAMES = re.compile(r"(?:小|老|阿)[赵钱孙李周吴郑王冯陈蒋沈韩杨朱秦许何吕张孔曹严金魏陶姜谢邹潘葛范彭马方袁柳史唐薛雷贺倪罗郝安于傅齐余黄萧尹姚汪戴宋熊董梁杜贾江郭林钟徐高夏蔡田胡丁邓石崔程陆叶白龙刘红明华军丽芳强亮宝美][儿]?(?=[，的是患被出最，今]|\d)")
+_NAMES = re.compile(
+    r"(?:小|老|"
+    r"阿)[赵钱孙李周吴郑王冯陈蒋沈韩杨朱秦许何吕张孔曹严金魏陶姜谢邹潘葛范彭马方袁柳史唐薛雷贺倪罗郝安于傅齐余黄萧尹姚汪戴宋熊董梁杜贾江郭林钟徐高夏蔡田胡丁邓石崔程陆叶白龙刘红明华军丽芳强亮宝美][儿]?(?=[，的是患被出最，今]|"
+    r"\d)"
+)
 
 
 # Its lists of medicines are often wrong for children; its knowledge items are better.
@@ -80,14 +106,23 @@ def bentsao(library: Library, ledger: Ledger) -> Iterator[Chat]:
         if not pediatric:
             ledger.drop(BENTSAO, "not pediatric", question)
             continue
-        if re.search(r"(?:1[89]|[2-9]\d)岁|产妇|母亲患", question) or _DRUG_QUESTION.search(question) or re.search("方案|使用|手术治疗可", answer):
-            ledger.drop(BENTSAO, "adult patient, or asks for a list of medicines", question + " | " + answer)
+        if (
+            re.search(r"(?:1[89]|[2-9]\d)岁|产妇|母亲患", question)
+            or _DRUG_QUESTION.search(question)
+            or re.search("方案|使用|手术治疗可", answer)
+        ):
+            ledger.drop(
+                BENTSAO, "adult patient, or asks for a list of medicines", question + " | " + answer
+            )
             continue
         answer = _NAMES.sub("孩子", answer)
-        yield Chat(f"bentsao-{i}", BENTSAO, task_of(question, True), True, dialogue(question, answer))
+        yield Chat(
+            f"bentsao-{i}", BENTSAO, task_of(question, True), True, dialogue(question, answer)
+        )
 
 
 def toyhom(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
+    """Adult consultations as general chats."""
     wanted = "样例_内科5000-6000.utf8.csv"
     text = library.read(TOYHOM, wanted).get(wanted, "")
     for i, row in enumerate(csv.reader(io.StringIO(text))):
@@ -99,6 +134,7 @@ def toyhom(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
 
 
 def medical_sft(library: Library, ledger: Ledger, adults: int) -> Iterator[Chat]:
+    """Short questions; at most `adults` of those not about children."""
     kept = 0
     for i, record in enumerate(library.records(MEDICALGPT, "data/sft/medical_sft_1K_format.jsonl")):
         ledger.saw(MEDICALGPT)
@@ -113,7 +149,13 @@ def medical_sft(library: Library, ledger: Ledger, adults: int) -> Iterator[Chat]
                 ledger.drop(MEDICALGPT, "adult: over the limit, intimate or too long", question)
                 continue
             kept += 1
-        yield Chat(f"medsft-{i}", MEDICALGPT, task_of(question, pediatric), False, dialogue(question, answer))
+        yield Chat(
+            f"medsft-{i}",
+            MEDICALGPT,
+            task_of(question, pediatric),
+            False,
+            dialogue(question, answer),
+        )
 
 
 def baby(library: Library, ledger: Ledger) -> Iterator[Chat]:
@@ -128,7 +170,9 @@ def baby(library: Library, ledger: Ledger) -> Iterator[Chat]:
             if len(cut) + len(line) > 360:
                 break
             cut += re.sub(r"^\d+[.、]\s*|^[^，。]{2,8}：", "", line.strip())
-        yield Chat(f"baby-{i}", BABY, "trerecom", False, dialogue(clean_question(record["question"]), cut))
+        yield Chat(
+            f"baby-{i}", BABY, "trerecom", False, dialogue(clean_question(record["question"]), cut)
+        )
 
 
 def dialmed(library: Library, ledger: Ledger) -> Iterator[Chat]:
@@ -147,7 +191,13 @@ def dialmed(library: Library, ledger: Ledger) -> Iterator[Chat]:
             if "[MASK]" in said:
                 said = said.replace("[MASK]", "上述药物")
             text = clean_answer(said) if role == "assistant" else clean_question(said)
-            if not text or find_personal(text) or re.fullmatch("(?:嗯+|恩+|哦+|好的?|谢谢|稍等|您好|你好|我?看一?下|在吗?|[，。！？])+", text):
+            if (
+                not text
+                or find_personal(text)
+                or re.fullmatch(
+                    "(?:嗯+|恩+|哦+|好的?|谢谢|稍等|您好|你好|我?看一?下|在吗?|[，。！？])+", text
+                )
+            ):
                 continue
             if turns and turns[-1].role == role:
                 turns[-1] = Turn(role, turns[-1].text + text)
@@ -158,15 +208,23 @@ def dialmed(library: Library, ledger: Ledger) -> Iterator[Chat]:
         if not done or len(turns) < 2 or turns[-1].role != "assistant":
             ledger.drop(DIALMED, "no medicine named", str(record["dialog"])[:100])
             continue
-        pediatric = is_pediatric(turns[0].text) and not any(PREGNANT.search(t.text) for t in turns) and "哺乳" not in turns[0].text
-        if sum(len(t.text) for t in turns) > 520 or re.search("图|照片", turns[0].text + turns[1].text):
+        pediatric = (
+            is_pediatric(turns[0].text)
+            and not any(PREGNANT.search(t.text) for t in turns)
+            and "哺乳" not in turns[0].text
+        )
+        if sum(len(t.text) for t in turns) > 520 or re.search(
+            "图|照片", turns[0].text + turns[1].text
+        ):
             ledger.drop(DIALMED, "too long, or about a picture", turns[0].text)
             continue
         # What is right for an adult may not be for a child: adults do not teach pediatric advice.
         if not pediatric and (number(i, "dialmed") % 3 or len(turns[-1].text) < 30):
             ledger.drop(DIALMED, "adult: over the limit or terse", turns[0].text)
             continue
-        yield Chat(f"dialmed-{i}", DIALMED, "trerecom" if pediatric else "general", False, tuple(turns))
+        yield Chat(
+            f"dialmed-{i}", DIALMED, "trerecom" if pediatric else "general", False, tuple(turns)
+        )
 
 
 def toyhom_texts(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
@@ -183,4 +241,6 @@ def toyhom_texts(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]
         question = clean_question(lines[0].partition("？，")[2] or lines[0])
         answer = clean_answer("".join(lines[1:]))
         if len(answer) >= 60:
-            yield Text(f"toyhom-t-{i}", TOYHOM, is_pediatric(question), f"问：{question}\n答：{answer}")
+            yield Text(
+                f"toyhom-t-{i}", TOYHOM, is_pediatric(question), f"问：{question}\n答：{answer}"
+            )

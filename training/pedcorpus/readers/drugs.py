@@ -27,6 +27,7 @@ def _undosed(text: str) -> str:
 
 
 def monographs(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
+    """A paragraph per medicine, at most `limit` medicines."""
     names: set[str] = set()
     for i, raw in enumerate(library.records(CAREGPT, "data/drug.json")):
         if i >= limit:
@@ -45,7 +46,18 @@ def monographs(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
             if len(value) < 6 or _EMPTY.search(value):
                 continue
             text = pick(phrasings, name, field).format(n=name, x=value)
-            parts.append(finish(re.sub("用于用于|主要用于用于", "用于", text.replace("主要适用于", "适用于").replace("用于适用于", "适用于").replace("用于主要用于", "主要用于").replace("临床上，" + name + "主要用于", "临床上，" + name + "用于"))))
+            parts.append(
+                finish(
+                    re.sub(
+                        "用于用于|主要用于用于",
+                        "用于",
+                        text.replace("主要适用于", "适用于")
+                        .replace("用于适用于", "适用于")
+                        .replace("用于主要用于", "主要用于")
+                        .replace("临床上，" + name + "主要用于", "临床上，" + name + "用于"),
+                    )
+                )
+            )
         text = "".join(parts)
         if len(text) < 60:
             ledger.drop(CAREGPT, "too short without doses", text)

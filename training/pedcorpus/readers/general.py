@@ -1,4 +1,4 @@
-"""General instructions, empathic talk and small talk, so that the model can do more than medicine."""
+"""General instructions, empathic talk and small talk: the model should do more than medicine."""
 
 import json
 import re
@@ -11,18 +11,29 @@ from ..phrasing import number
 from ..record import Chat, Turn, dialogue
 from ..sources import KDCONV, LLAMAFACTORY, SMILE
 
-_NOT_OURS = re.compile(r"```|[{}\\<>]|OpenAI|ChatGPT|GPT|LAION|Open ?Assistant|人工智能助手|语言模型|代码|函数|编程|Python|SQL|翻译|英文|英语|http|\|", re.I)
+_NOT_OURS = re.compile(
+    r"```|[{}\\<>]|OpenAI|ChatGPT|GPT|LAION|Open ?Assistant|人工智能助手|语言模型|代码|函数|编程|"
+    r"Python|SQL|翻译|英文|英语|http|\|",
+    re.I,
+)
 
 
 def _plain(question: str, answer: str) -> bool:
-    return not _NOT_OURS.search(question + answer) and 4 <= len(question) <= 120 and 10 <= len(answer) <= 300
+    return (
+        not _NOT_OURS.search(question + answer)
+        and 4 <= len(question) <= 120
+        and 10 <= len(answer) <= 300
+    )
 
 
 def instructions(library: Library, ledger: Ledger) -> Iterator[Chat]:
+    """Short general instructions without code, links or other models' names."""
     for name in ("alpaca_zh_demo", "oaast_sft_zh"):
         for i, record in enumerate(library.records(LLAMAFACTORY, f"data/{name}.json")):
             ledger.saw(LLAMAFACTORY)
-            question = clean_question("\n".join(filter(None, (record["instruction"], record.get("input", "")))))
+            question = clean_question(
+                "\n".join(filter(None, (record["instruction"], record.get("input", ""))))
+            )
             answer = finish(tidy(str(record["output"])))
             if record.get("history") or not _plain(question, answer):
                 ledger.drop(LLAMAFACTORY, "long, code, foreign or about another model", question)
@@ -38,9 +49,18 @@ def support(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
             return
         ledger.saw(SMILE)
         raw = json.loads(text)
-        turns = [Turn("user" if line.startswith("求助者") else "assistant", tidy(line.partition("：")[2])) for line in raw[:6]]
+        turns = [
+            Turn(
+                "user" if line.startswith("求助者") else "assistant", tidy(line.partition("：")[2])
+            )
+            for line in raw[:6]
+        ]
         expected = ["user", "assistant"] * 3
-        if [t.role for t in turns] != expected[: len(turns)] or len(turns) < 4 or not re.search("孩子|宝宝|儿子|女儿", turns[0].text + turns[2].text):
+        if (
+            [t.role for t in turns] != expected[: len(turns)]
+            or len(turns) < 4
+            or not re.search("孩子|宝宝|儿子|女儿", turns[0].text + turns[2].text)
+        ):
             ledger.drop(SMILE, "not about a child, or odd turns", turns[0].text if turns else "")
             continue
         turns = turns[: len(turns) // 2 * 2]
@@ -48,10 +68,17 @@ def support(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
             ledger.drop(SMILE, "long turn", turns[0].text)
             continue
         done += 1
-        yield Chat(f"smile-{path.split('/')[-1].removesuffix('.json')}", SMILE, "general", False, tuple(turns))
+        yield Chat(
+            f"smile-{path.split('/')[-1].removesuffix('.json')}",
+            SMILE,
+            "general",
+            False,
+            tuple(turns),
+        )
 
 
 def smalltalk(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
+    """Two exchanges each about films, music and travel."""
     done = 0
     for path, text in library.files(KDCONV, lambda p: p.endswith("/dev.json")):
         for i, record in enumerate(json.loads(text)):
@@ -61,4 +88,6 @@ def smalltalk(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
             texts = [tidy(m["message"]) for m in record["messages"][:4]]
             if len(texts) == 4 and all(4 < len(t) < 120 for t in texts):
                 done += 1
-                yield Chat(f"kdconv-{path.split('/')[-2]}-{i}", KDCONV, "general", False, dialogue(*texts))
+                yield Chat(
+                    f"kdconv-{path.split('/')[-2]}-{i}", KDCONV, "general", False, dialogue(*texts)
+                )

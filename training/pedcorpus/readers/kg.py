@@ -1,4 +1,4 @@
-"""The disease graph: triples rewritten as pages, as knowledge questions and as advice."""
+"""The disease graph: triples, cleaned, and rewritten as one page of prose per disease."""
 
 import re
 from collections import defaultdict
@@ -9,15 +9,38 @@ from ..archive import Library
 from ..clean import CHILD, tidy
 from ..ledger import Ledger
 from ..phrasing import listing, number, pick, some
-from ..record import Chat, Text, dialogue
+from ..record import Text
 from ..sources import KG
 
 FOLDER = "data/kg_info/fixed_entity_relation/relation/"
 RELATIONS = (
-    "症状", "检查项目", "预防措施", "治疗方法", "生病原因", "科室", "并发症", "发病部位", "传染方式", "易感人群",
+    "症状",
+    "检查项目",
+    "预防措施",
+    "治疗方法",
+    "生病原因",
+    "科室",
+    "并发症",
+    "发病部位",
+    "传染方式",
+    "易感人群",
 )
-LIMITS = {"症状": 10, "检查项目": 7, "预防措施": 6, "生病原因": 6, "并发症": 6, "科室": 2, "治疗方法": 4, "发病部位": 3, "传染方式": 3, "易感人群": 2}
-_BAD = re.compile(r"\.{2,}|…|[:：？?]|^其他|^其它|^无$|详见|^暂|^尚|患有|过程中出现|根据|^发病|^有传染性$|^查$|^[A-Za-z]$")
+LIMITS = {
+    "症状": 10,
+    "检查项目": 7,
+    "预防措施": 6,
+    "生病原因": 6,
+    "并发症": 6,
+    "科室": 2,
+    "治疗方法": 4,
+    "发病部位": 3,
+    "传染方式": 3,
+    "易感人群": 2,
+}
+_BAD = re.compile(
+    r"\.{2,}|…|[:：？?]|^其他|^其它|^无$|详见|^暂|^尚|患有|过程中出现|根据|^发病|^有传染性$|^查$|"
+    r"^[A-Za-z]$"
+)
 _NO_INFECTION = re.compile("无传染|不传染|非传染|没有传染|无特殊传染")
 _DEPARTMENTS = ("儿科综合", "其他综合", "其他")
 
@@ -31,6 +54,7 @@ class Disease:
     facts: dict[str, list[str]] = field(default_factory=dict)
 
     def get(self, relation: str) -> list[str]:
+        """The values of a relation, possibly none."""
         return self.facts.get(relation, [])
 
 
@@ -68,7 +92,9 @@ def diseases(library: Library, ledger: Ledger) -> list[Disease]:
         if len(name) > 24 or re.search(r"[?？]|,", name):
             ledger.drop(KG, "odd name", name)
             continue
-        facts = {relation: _values(name, relation, values) for relation, values in relations.items()}
+        facts = {
+            relation: _values(name, relation, values) for relation, values in relations.items()
+        }
         facts = {relation: values for relation, values in facts.items() if values}
         pediatric = bool(CHILD.search(name)) or any("儿" in d for d in relations.get("科室", []))
         if len(facts) < 3:
@@ -137,7 +163,11 @@ def _say(options: tuple[str, ...], disease: Disease, values: list[str], salt: st
 
 def _join(values: list[str], salt: str) -> str:
     long = any(len(v) > 9 for v in values)
-    return "，".join(values) if long and len(values) > 1 else listing(values, pick(("和", "以及", "及"), salt))
+    return (
+        "，".join(values)
+        if long and len(values) > 1
+        else listing(values, pick(("和", "以及", "及"), salt))
+    )
 
 
 def sentence(disease: Disease, relation: str, salt: str = "") -> str:
@@ -162,7 +192,10 @@ def opening(disease: Disease, salt: str = "") -> str:
         return ""
     crowd = listing([p.removesuffix("多见") for p in people])
     forms = {
-        (True, True): ("{d}是一种累及{s}的{k}，多见于{p}。", "{d}属于{k}，病变部位主要在{s}，{p}较容易发病。"),
+        (True, True): (
+            "{d}是一种累及{s}的{k}，多见于{p}。",
+            "{d}属于{k}，病变部位主要在{s}，{p}较容易发病。",
+        ),
         (True, False): ("{d}是一种主要累及{s}的{k}。", "{d}属于{k}，病变主要发生在{s}。"),
         (False, True): ("{d}是一种多见于{p}的{k}。", "{d}属于{k}，{p}是容易发病的人群。"),
         (False, False): ("{d}是一种{k}。", "{d}属于{k}。"),
@@ -186,129 +219,10 @@ def page(disease: Disease) -> str:
 
 
 def pages(found: list[Disease], ledger: Ledger, limit: int) -> Iterator[Text]:
+    """One page per disease, children's diseases first, at most `limit`."""
     for i, disease in enumerate(found[:limit]):
         text = page(disease)
         if len(text) < 60:
             ledger.drop(KG, "short page", text)
             continue
         yield Text(f"kg-page-{i}", KG, disease.pediatric, text)
-
-
-# Question type -> (phrasings, relations the answer draws on)
-QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "是什么": (
-        ("什么是{d}？", "{d}是什么病？", "请介绍一下{d}。", "能简单说说{d}这种病吗？", "{d}是怎么回事？"),
-        ("opening", "生病原因", "症状", "治疗方法"),
-    ),
-    "症状": (
-        ("{d}有哪些症状？", "{d}会有什么表现？", "得了{d}会怎么样？", "{d}的临床表现是什么？", "怎么看出孩子得了{d}？"),
-        ("症状",),
-    ),
-    "病因": (
-        ("{d}是什么原因引起的？", "为什么会得{d}？", "{d}的病因有哪些？", "孩子怎么会得{d}？"),
-        ("生病原因",),
-    ),
-    "并发症": (
-        ("{d}会引起哪些并发症？", "{d}严重吗，会有什么并发症？", "{d}不及时治疗会怎样？"),
-        ("并发症",),
-    ),
-    "传染": (
-        ("{d}会传染吗？", "{d}有传染性吗？", "得了{d}需要隔离吗，会不会传染？"),
-        ("传染方式",),
-    ),
-    "科室": (
-        ("{d}应该挂什么科？", "孩子得了{d}看什么科？", "{d}去医院看哪个科室？"),
-        ("科室",),
-    ),
-    "人群": (
-        ("哪些人容易得{d}？", "{d}多见于什么人？", "{d}的易感人群是哪些？"),
-        ("opening",),
-    ),
-    "检查": (
-        ("{d}要做哪些检查？", "怎么确诊{d}？", "怀疑{d}需要查什么？"),
-        ("检查项目",),
-    ),
-}
-_SUPPORT = {"症状": "opening", "病因": "opening", "并发症": "症状", "传染": "opening", "科室": "症状", "人群": "症状", "检查": "症状"}
-
-
-def knowledge(found: list[Disease], limit: int) -> Iterator[Chat]:
-    """MedKQ&A: an encyclopaedic answer per question type."""
-    for i, disease in enumerate([d for d in found if d.pediatric][:limit]):
-        for kind, (phrasings, relations) in QUESTIONS.items():
-            if kind == "人群" and not disease.get("易感人群"):
-                continue
-            body = [opening(disease, kind) if r == "opening" else sentence(disease, r, kind) for r in relations]
-            if not all(body[:2]) or (kind == "是什么" and not disease.get("症状")):
-                continue
-            support = _SUPPORT.get(kind, "")
-            extra = opening(disease, kind) if support == "opening" else sentence(disease, support, kind) if support else ""
-            before = kind in ("症状", "病因", "传染")
-            answer = "".join([extra, *body] if before else [*body, extra])
-            question = pick(phrasings, disease.name, kind).format(d=disease.name)
-            if not CHILD.search(disease.name) and kind in ("症状", "病因"):
-                question = question.replace("孩子得了", "得了")
-            yield Chat(f"kg-{i}-{kind}", KG, "medkqa", True, dialogue(question, answer), f"kg/{disease.name}/{kind}")
-
-
-TREAT_ASK = (
-    "{d}怎么治疗？", "孩子得了{d}怎么办？", "孩子确诊{d}，该怎么治疗？", "{d}有什么治疗办法？", "医生，宝宝得了{d}，我们该怎么办？",
-)
-CARE_ASK = (
-    "{d}怎么护理？", "孩子得了{d}，平时怎么护理和预防？", "{d}怎么预防？", "怎样避免孩子得{d}？",
-)
-CHECK_ASK = ("孩子可能是{d}，要去医院做哪些检查？", "怀疑孩子得了{d}，我该带他查什么？")
-TREAT_START = (
-    "建议先带孩子到{k}就诊，完善{c}，明确病情后再用药。",
-    "首先要到{k}面诊，通过{c}评估轻重。",
-    "建议这样处理：先到{k}做{c}，由医生判断病情。",
-    "先别自行用药，尽快带孩子去{k}，必要时做{c}。",
-)
-TREAT_BODY = (
-    "治疗上一般采取{t}，按医生制定的方案坚持完成疗程。",
-    "确诊后以{t}为主，用药种类和剂量都要听医生的。",
-    "医生多会采用{t}，请不要自行加减药物。",
-)
-CARE_BODY = (
-    "居家护理时，让孩子多休息，饮食清淡易消化，注意观察体温、精神和食欲。",
-    "在家要保证休息和饮水，饮食清淡，每天留意孩子的精神、食欲和大小便。",
-    "家庭护理的重点是休息、补充水分和清淡饮食，并记录症状变化。",
-)
-RETURN = (
-    "如果出现{w}，请立即去医院。",
-    "一旦发现{w}，不要等待，马上就医。",
-    "若孩子{w}，应及时到医院急诊。",
-)
-WARNINGS = (
-    "精神变差、持续高热或呼吸费力", "反复呕吐、尿量明显减少或精神萎靡", "症状加重、嗜睡或抽搐", "持续不缓解、拒食或精神反应差",
-)
-PREVENT = ("日常要做到：{x}。", "平时请注意：{x}。", "预防的要点是：{x}。")
-
-
-_NOT_AT_HOME = re.compile("烟|酒|婚|孕|妊娠|产前|遗传|体检|服用|板蓝根|大青叶|冷水浴|疫情|性生活|近亲|避孕|工作|职业|检查|筛查|药")
-
-
-def advice(found: list[Disease], limit: int) -> Iterator[Chat]:
-    """TreRecom: what to do, in the second person, with care at home and signs to return."""
-    for i, disease in enumerate([d for d in found if d.pediatric][:limit]):
-        name = disease.name
-        departments = disease.get("科室")
-        clinic = next((d for d in departments if "儿" in d), "儿科") + "门诊"
-        checks = disease.get("检查项目")[:3]
-        treatments = disease.get("治疗方法")[:3]
-        prevention = [p for p in disease.get("预防措施") if not _NOT_AT_HOME.search(p)][:5]
-        warning = pick(RETURN, name, "return").format(w=pick(WARNINGS, name, "warning"))
-        care = pick(CARE_BODY, name, "care")
-        if treatments:
-            start = pick(TREAT_START, name, "start").format(k=clinic, c=listing(checks) + "等检查" if checks else "相关检查")
-            body = pick(TREAT_BODY, name, "body").format(t=listing(treatments))
-            question = pick(TREAT_ASK, name, "treat").format(d=name)
-            yield Chat(f"kg-{i}-治疗", KG, "trerecom", True, dialogue(question, start + body + care + warning), f"kg/{name}/治疗")
-        if len(prevention) >= 2:
-            say = pick(PREVENT, name, "prevent").format(x="；".join(prevention))
-            question = pick(CARE_ASK, name, "care").format(d=name)
-            yield Chat(f"kg-{i}-护理", KG, "trerecom", True, dialogue(question, say + pick(CARE_BODY, name, "care2") + warning), f"kg/{name}/护理")
-        if len(checks) >= 2:
-            question = pick(CHECK_ASK, name, "check").format(d=name)
-            answer = f"建议带孩子到{clinic}，由医生查体后选择{listing(checks)}等检查。检查前请带好以往的病历和化验单，婴幼儿做检查时家长要陪同安抚。" + warning
-            yield Chat(f"kg-{i}-检查", KG, "trerecom", True, dialogue(question, answer), f"kg/{name}/检查")

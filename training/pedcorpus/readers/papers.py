@@ -14,12 +14,21 @@ from ..record import Text
 from ..sources import CHINAXIV, CMRC, WIKI
 
 _MEDICAL = re.compile("患者|病人|临床|治疗|症状|疾病|诊断|医院|药物|手术|护理|感染|肿瘤|病例")
-_REFERENCES = re.compile(r"^#*\s*(?:参考文献|References|REFERENCES|致谢|附录|作者贡献|利益冲突|志\s*谢)")
-_META = re.compile(
-    r"通[讯信]作者|作者简介|基金|收稿|关键词|中图分类|文献标[识志]码|文章编号|DOI|邮编|电话|E-?mail|责任编辑|分类号|引用格式|单位[:：]|^[图表]\s*\d|^Fig|^Table|投稿|摘\s*要[:：]?$|版权|ORCID|http"
+_REFERENCES = re.compile(
+    r"^#*\s*(?:参考文献|References|REFERENCES|致谢|附录|作者贡献|利益冲突|志\s*谢)"
 )
-_CITATION = re.compile(r"\$[^$\n]{0,120}\$|\\\w+|\[[\d,，\-–—~\s.]+[\]」]|［[\d,，\-–—~]+］|\^\S+|\([A-Z][^()]{2,80},? ?\d{4}[a-z]?[^()]*\)|（[^（）]{0,60}(?:19|20)\d\d[a-z]?[^（）]{0,60}）")
-_BOILERPLATE = re.compile("本站资料|敏感议题|请留意自身状态|阅读时|触发警告|不构成医疗建议|本词条|_$")
+_META = re.compile(
+    r"通[讯信]作者|作者简介|基金|收稿|关键词|中图分类|文献标[识志]码|文章编号|DOI|邮编|电话|"
+    r"E-?mail|责任编辑|分类号|引用格式|单位[:：]|^[图表]\s*\d|^Fig|^Table|投稿|摘\s*要[:：]?$|"
+    r"版权|ORCID|http"
+)
+_CITATION = re.compile(
+    r"\$[^$\n]{0,120}\$|\\\w+|\[[\d,，\-–—~\s.]+[\]」]|［[\d,，\-–—~]+］|\^\S+|"
+    r"\([A-Z][^()]{2,80},? ?\d{4}[a-z]?[^()]*\)|（[^（）]{0,60}(?:19|20)\d\d[a-z]?[^（）]{0,60}）"
+)
+_BOILERPLATE = re.compile(
+    "本站资料|敏感议题|请留意自身状态|阅读时|触发警告|不构成医疗建议|本词条|_$"
+)
 _SPACED_NUMBER = re.compile(r"(?<=\d) (?=[\d.%])|(?<=\.) (?=\d)")
 
 
@@ -28,16 +37,27 @@ def _paragraphs(text: str) -> Iterator[str]:
         if _REFERENCES.match(block.strip()):
             return
         raw = " ".join(line.strip() for line in block.split("\n"))
-        if raw.startswith(("#", "!", "<", "|", "-", "*", "$")) or "<table" in raw or _META.search(raw[:160]):
+        if (
+            raw.startswith(("#", "!", "<", "|", "-", "*", "$"))
+            or "<table" in raw
+            or _META.search(raw[:160])
+        ):
             continue
-        raw = re.sub(rf"(?<=[{HAN}])(?:\d{{1,2}}[,，\-]?)+(?=[。，；])", "", _CITATION.sub("", raw)) if "$" in raw or "[" in raw or "(" in raw or "（" in raw else raw
+        raw = (
+            re.sub(rf"(?<=[{HAN}])(?:\d{{1,2}}[,，\-]?)+(?=[。，；])", "", _CITATION.sub("", raw))
+            if "$" in raw or "[" in raw or "(" in raw or "（" in raw
+            else raw
+        )
         yield tidy(_SPACED_NUMBER.sub("", raw))
 
 
 def _good(text: str) -> bool:
     if not 60 <= len(text) <= 1500 or han_share(text) < 0.86 or find_personal(text) or loops(text):
         return False
-    if re.search(r"[\\{}^_|<>=±]|\d\s\d|(?:[A-Za-z]+ ){4}", text) or len(re.findall(r"\d", text)) > len(text) * 0.06:
+    if (
+        re.search(r"[\\{}^_|<>=±]|\d\s\d|(?:[A-Za-z]+ ){4}", text)
+        or len(re.findall(r"\d", text)) > len(text) * 0.06
+    ):
         return False
     return text[-1] in "。！？" and not count_doses(text)
 
@@ -54,14 +74,16 @@ def _chunks(paragraphs: list[str], longest: int = 1200) -> Iterator[str]:
 
 
 def preprints(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
-    """Chinese paragraphs of child-related and medical preprints, best first, up to `limit` chars."""
+    """Chinese paragraphs of child-related and medical preprints, best first, to `limit` chars."""
     index = library.read(CHINAXIV, "INDEX.tsv").get("INDEX.tsv", "")
     value: dict[str, float] = {}
     for row in index.splitlines()[1:]:
         path, _, _, _, _, medical, pediatric, _ = row.split("\t")[:8]
         child, ill = int(pediatric), int(medical)
         if child >= 5 or ill >= 20 or limit > 20_000_000:
-            value[path] = (3 if child >= 5 else 0) + (2 if ill >= 20 else 0) + number(path) % 1000 / 1000
+            value[path] = (
+                (3 if child >= 5 else 0) + (2 if ill >= 20 else 0) + number(path) % 1000 / 1000
+            )
     found: list[tuple[float, str, list[str]]] = []
     for path, text in library.files(CHINAXIV, lambda p: p in value):
         ledger.saw(CHINAXIV)
@@ -70,7 +92,9 @@ def preprints(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
             if _good(paragraph):
                 good.append(paragraph)
             elif len(paragraph) > 60:
-                ledger.drop(CHINAXIV, "paragraph with tables, formulae, doses or foreign text", paragraph)
+                ledger.drop(
+                    CHINAXIV, "paragraph with tables, formulae, doses or foreign text", paragraph
+                )
         if sum(map(len, good)) >= 400:
             found.append((-value[path], path, good))
     total, seen = 0, set()
@@ -81,13 +105,20 @@ def preprints(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
             if total >= limit:
                 return
             total += len(chunk)
-            yield Text(f"{path.removeprefix('md/').removesuffix('.md')}-{i}", CHINAXIV, len(CHILD.findall(chunk)) >= 3, chunk)
+            yield Text(
+                f"{path.removeprefix('md/').removesuffix('.md')}-{i}",
+                CHINAXIV,
+                len(CHILD.findall(chunk)) >= 3,
+                chunk,
+            )
 
 
 def wiki(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
     """Pages that speak of children or adolescents, without front matter, links and notes."""
     done = 0
-    for path, text in library.files(WIKI, lambda p: p.startswith("docs/entries/") and p.endswith(".md")):
+    for path, text in library.files(
+        WIKI, lambda p: p.startswith("docs/entries/") and p.endswith(".md")
+    ):
         ledger.saw(WIKI)
         if len(re.findall("儿童|婴幼儿|孩子|父母|家长", text)) < 5:
             ledger.drop(WIKI, "not about children", path)
@@ -99,13 +130,25 @@ def wiki(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
         lines = []
         for line in text.split("\n"):
             line = tidy(re.sub(r"\*\*|`|^[\s>*+-]+|^\d+\.\s", "", line))
-            if len(line) >= 24 and not line.startswith(("#", "|", ":", "!", "http")) and han_share(line) > 0.75 and "http" not in line and not find_personal(line) and not _BOILERPLATE.search(line):
+            if (
+                len(line) >= 24
+                and not line.startswith(("#", "|", ":", "!", "http"))
+                and han_share(line) > 0.75
+                and "http" not in line
+                and not find_personal(line)
+                and not _BOILERPLATE.search(line)
+            ):
                 lines.append(line if line[-1] in "。！？；：" else line + "。")
         if sum(map(len, lines)) < 200:
             continue
         for i, chunk in enumerate(_chunks(lines)):
             done += len(chunk)
-            yield Text(f"wiki-{path.split('/')[-1].removesuffix('.md')}-{i}", WIKI, bool(CHILD.search(chunk)), chunk)
+            yield Text(
+                f"wiki-{path.split('/')[-1].removesuffix('.md')}-{i}",
+                WIKI,
+                bool(CHILD.search(chunk)),
+                chunk,
+            )
         if done >= limit:
             return
 
@@ -125,4 +168,9 @@ def encyclopaedia(library: Library, ledger: Ledger, limit: int) -> Iterator[Text
             total += len(text)
             if total > limit:
                 return
-            yield Text(f"cmrc-{paragraph['id']}", CMRC, False, text if text[-1] in "。！？" else text + "。")
+            yield Text(
+                f"cmrc-{paragraph['id']}",
+                CMRC,
+                False,
+                text if text[-1] in "。！？" else text + "。",
+            )

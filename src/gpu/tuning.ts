@@ -1,0 +1,51 @@
+/**
+ * How kernels are cut for an adapter: the one place that decides it. A driver in software runs the
+ * invocations of a workgroup in turn, so barriers and idle lanes cost it much and scattered loads
+ * nothing; a GPU wants many lanes and neighbouring loads.
+ */
+export interface Tuning {
+  /** Most lanes that share the rows of a matrix; 1 needs no barrier. */
+  readonly rowLanes: number;
+  /** Invocations of a workgroup in matrix and elementwise kernels. */
+  readonly workgroup: number;
+  /** Lanes that an attention workgroup aims at. */
+  readonly attentionLanes: number;
+  /** Passes of at least this many tokens use matmul_q4; shorter ones walk tokens with matvec_q4. */
+  readonly matmulFrom: number;
+  /** Tokens of a prefill chunk: stop is answered and progress told between chunks. */
+  readonly chunk: number;
+}
+
+/** Measured on SwiftShader and Mesa lavapipe: lanes and tiles in workgroup memory only cost. */
+export const softwareTuning: Tuning = {
+  rowLanes: 1,
+  workgroup: 16,
+  attentionLanes: 16,
+  matmulFrom: Infinity,
+  chunk: 16,
+};
+
+export const gpuTuning: Tuning = {
+  rowLanes: 32,
+  workgroup: 64,
+  attentionLanes: 128,
+  matmulFrom: 8,
+  chunk: 64,
+};
+
+/** The cut for an adapter. Software drivers call themselves fallback, or by their names. */
+export function tuningFor(info: GPUAdapterInfo): Tuning {
+  const names = `${info.vendor} ${info.architecture} ${info.description}`.toLowerCase();
+  const software = info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software/.test(names);
+  return software ? softwareTuning : gpuTuning;
+}
+
+/**
+ * Lanes for a row of `units` loads: a power of two, at most `tuning.rowLanes`, with two loads for
+ * each lane where the row is long enough.
+ */
+export function lanesFor(tuning: Tuning, units: number): number {
+  let lanes = 1;
+  while (lanes * 2 <= tuning.rowLanes && lanes * 4 <= units) lanes *= 2;
+  return lanes;
+}

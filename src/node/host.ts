@@ -1,0 +1,105 @@
+import { Engine } from '../engine/engine.ts';
+import { Failure } from '../failure.ts';
+import { parseManifest } from '../format/layout.ts';
+import { requestGpu } from '../gpu/device.ts';
+import type { GenerateResult, LoadProgress, Turn } from '../worker/api.ts';
+import { findGpu } from './device.ts';
+import { DiskPackage } from './disk.ts';
+import { checkTask, samplingOf, type AskOptions } from './options.ts';
+import { Watchdog } from './watchdog.ts';
+
+/** Compiling shaders on a software driver is the longest silence of a healthy run. */
+const SILENCE_MS = 180_000;
+
+/** A loaded package on this machine's GPU, ready for questions. */
+export class Host {
+  readonly info: Engine['info'];
+  readonly tasks: readonly string[];
+  readonly #engine: Engine;
+  readonly #options: AskOptions;
+  readonly #watchdog: Watchdog;
+  readonly #release: () => void;
+
+  private constructor(
+    engine: Engine,
+    options: AskOptions,
+    watchdog: Watchdog,
+    release: () => void,
+  ) {
+    this.info = engine.info;
+    this.tasks = engine.info.tasks.map(({ id }) => id);
+    this.#engine = engine;
+    this.#options = options;
+    this.#watchdog = watchdog;
+    this.#release = release;
+  }
+
+  /**
+   * Looks at task and mode first, then finds a GPU and loads the package onto it.
+   * @throws Failure UnknownTask, NotRouted, NoWebGpu, and what `Engine.open` throws
+   */
+  static async open(
+    options: AskOptions,
+    onProgress: (progress: LoadProgress) => void,
+  ): Promise<Host> {
+    const source = new DiskPackage(options.package);
+    const manifest = parseManifest(await source.read('manifest.json'));
+    const tasks = manifest.tasks.map(({ id }) => id);
+    if (options.task !== null) checkTask(options.task, tasks);
+    if (options.routed && manifest.adapter?.mode !== 'routed') {
+      throw new Failure('NotRouted', `${options.package} is merged per task; leave --routed out`);
+    }
+    const watchdog = new Watchdog(SILENCE_MS);
+    const found = await watchdog.guard('finding a GPU', findGpu());
+    const wanted = { variant: options.variant };
+    const gpu = await watchdog.guard('opening the GPU', requestGpu(found.gpu, wanted));
+    const release = (): void => {
+      gpu.device.destroy();
+      found.release();
+    };
+    const touch = (progress: LoadProgress): void => {
+      watchdog.touch();
+      onProgress(progress);
+    };
+    try {
+      const opened = Engine.open(source, gpu, { onProgress: touch });
+      const engine = await watchdog.guard('loading the model', opened);
+      return new Host(engine, options, watchdog, release);
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** The task asked for on the command line, or the package's first. */
+  get firstTask(): string {
+    return this.#options.task ?? this.tasks[0] ?? '';
+  }
+
+  /** Answers the last turn; pieces of the text come as they are made. */
+  answer(
+    task: string,
+    turns: readonly Turn[],
+    seed: number,
+    onPiece: (text: string) => void,
+    signal: AbortSignal,
+  ): Promise<GenerateResult> {
+    const sampling = samplingOf(this.#options, this.info.sampling);
+    const mode = this.#options.routed ? { routed: true } : {};
+    const work = this.#engine.generate(
+      { task, turns, sampling, seed, ...mode },
+      (event) => {
+        this.#watchdog.touch();
+        if (event.kind === 'piece') onPiece(event.text);
+      },
+      signal,
+    );
+    return this.#watchdog.guard('answering', work);
+  }
+
+  /** Lets the GPU go, without which the process does not end. */
+  close(): void {
+    this.#engine.dispose();
+    this.#release();
+  }
+}

@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest';
+import { checkTask, parseOptions, samplingOf, type AskOptions } from './options.ts';
+
+const usage = expect.objectContaining({ name: 'Usage' });
+const parse = (...args: string[]): AskOptions => {
+  const options = parseOptions(args);
+  if (options === null) throw new Error('only help was asked for');
+  return options;
+};
+
+describe('the command line of ask', () => {
+  it('has defaults for all but the question', () => {
+    expect(parse('宝宝发烧')).toMatchObject({
+      question: '宝宝发烧',
+      task: null,
+      greedy: false,
+      temperature: null,
+      maxTokens: null,
+      seed: null,
+      routed: false,
+      variant: 'auto',
+      json: false,
+    });
+    expect(parse().question).toBeNull();
+    expect(parse().package).toMatch(/public\/models\/nano$/);
+  });
+
+  it('reads every option, before and after the question', () => {
+    const args = '--task evidiag 问 --max-tokens 7 --seed 0 --routed --variant f16 --json';
+    expect(parse(...args.split(' '), '--package', 'x', '--temperature', '0.5')).toMatchObject({
+      question: '问',
+      task: 'evidiag',
+      maxTokens: 7,
+      seed: 0,
+      routed: true,
+      variant: 'f16',
+      json: true,
+      package: 'x',
+      temperature: 0.5,
+    });
+  });
+
+  it('joins words that the shell has taken apart', () => {
+    expect(parse('does', 'it', 'hurt').question).toBe('does it hurt');
+  });
+
+  it.each([
+    ['--max-tokens', '-1'],
+    ['--max-tokens', '0'],
+    ['--max-tokens', '1.5'],
+    ['--max-tokens', 'many'],
+    ['--max-tokens', ''],
+    ['--seed', '-1'],
+    ['--seed', '4294967296'],
+    ['--temperature', '-0.1'],
+    ['--temperature', 'NaN'],
+    ['--variant', 'f64'],
+    ['--max-tokens'],
+    ['--unknown'],
+    ['--greedy', '--temperature', '1'],
+  ])('refuses %s %s %s', (...args) => {
+    expect(() => parse('问', ...args)).toThrow(usage);
+  });
+
+  it('refuses --json without a question', () => {
+    expect(() => parse('--json')).toThrow(usage);
+  });
+
+  it('names the tasks where one is unknown', () => {
+    expect(() => checkTask('x', ['a', 'b'])).toThrow(/x; the tasks here are a, b/);
+    expect(() => checkTask('a', ['a', 'b'])).not.toThrow();
+  });
+});
+
+describe('the sampling of an answer', () => {
+  const own = { temperature: 0.7, topK: 40, topP: 0.9, repetitionPenalty: 1.1, maxTokens: 64 };
+
+  it("is the package's own unless the command line changes it", () => {
+    expect(samplingOf(parse('问'), own)).toEqual(own);
+    expect(samplingOf(parse('问', '--temperature', '0'), own)).toEqual({ ...own, temperature: 0 });
+    expect(samplingOf(parse('问', '--max-tokens', '5'), own)).toEqual({ ...own, maxTokens: 5 });
+  });
+
+  it('is plain argmax when greedy', () => {
+    expect(samplingOf(parse('问', '--greedy'), own)).toEqual({
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      repetitionPenalty: 1,
+      maxTokens: 64,
+    });
+  });
+});

@@ -1,0 +1,121 @@
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Failure } from '../failure.ts';
+import type { SamplingSettings } from '../worker/api.ts';
+
+export interface AskOptions {
+  /** Null asks for a chat. */
+  readonly question: string | null;
+  /** Null is the first task of the package. */
+  readonly task: string | null;
+  readonly package: string;
+  readonly greedy: boolean;
+  readonly temperature: number | null;
+  readonly maxTokens: number | null;
+  readonly seed: number | null;
+  readonly routed: boolean;
+  readonly variant: 'auto' | 'f32' | 'f16';
+  readonly json: boolean;
+}
+
+const DEFAULT_PACKAGE = fileURLToPath(new URL('../../public/models/nano', import.meta.url));
+const LARGEST_SEED = 2 ** 32 - 1;
+
+/** A reader of a number for an option. */
+function number(what: string, good: (value: number) => boolean): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? NaN : Number(text);
+    if (!good(value)) throw new InvalidArgumentError(`It has to be ${what}.`);
+    return value;
+  };
+}
+
+const count = number('a whole number of at least 1', (n) => Number.isSafeInteger(n) && n >= 1);
+const seed = number(
+  `a whole number from 0 to ${LARGEST_SEED}`,
+  (n) => Number.isInteger(n) && n >= 0 && n <= LARGEST_SEED,
+);
+const temperature = number('a number from 0 to 10', (n) => n >= 0 && n <= 10);
+
+function command(): Command {
+  return new Command('ask')
+    .description('Ask the model from the command line. Without a question: a chat.')
+    .argument('[question...]', 'what to ask')
+    .option('--task <name>', 'task of the package, for example medkqa (default: its first)')
+    .option('--package <dir>', 'folder of the model package', DEFAULT_PACKAGE)
+    .option('--greedy', 'always the likeliest token, without repetition penalty', false)
+    .addOption(
+      new Option('--temperature <t>', 'sampling temperature, 0 is the likeliest token')
+        .argParser(temperature)
+        .conflicts('greedy'),
+    )
+    .option('--max-tokens <n>', 'longest answer', count)
+    .option('--seed <n>', 'makes a sampled answer repeatable', seed)
+    .option('--routed', "use the package's per-token router", false)
+    .addOption(
+      new Option('--variant <type>', 'what activations are stored in')
+        .choices(['auto', 'f32', 'f16'])
+        .default('auto'),
+    )
+    .option('--json', 'print one JSON object instead of streaming', false)
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined });
+}
+
+/** What commander makes of the options above. */
+interface Parsed {
+  task?: string;
+  package: string;
+  greedy: boolean;
+  temperature?: number;
+  maxTokens?: number;
+  seed?: number;
+  routed: boolean;
+  variant: AskOptions['variant'];
+  json: boolean;
+}
+
+/**
+ * Reads a command line (without the program's own name).
+ * @returns null where only help was asked for, which is then printed
+ * @throws Failure Usage
+ */
+export function parseOptions(args: readonly string[]): AskOptions | null {
+  const program = command();
+  try {
+    program.parse([...args], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return null;
+    throw new Failure('Usage', error.message.replace(/^error: /, ''), { cause: error });
+  }
+  const parsed = program.opts<Parsed>();
+  const question = program.args.length === 0 ? null : program.args.join(' ');
+  if (parsed.json && question === null) throw new Failure('Usage', '--json needs a question');
+  return {
+    question,
+    task: parsed.task ?? null,
+    package: parsed.package,
+    greedy: parsed.greedy,
+    temperature: parsed.temperature ?? null,
+    maxTokens: parsed.maxTokens ?? null,
+    seed: parsed.seed ?? null,
+    routed: parsed.routed,
+    variant: parsed.variant,
+    json: parsed.json,
+  };
+}
+
+/** The package's own sampling with what the command line changes. */
+export function samplingOf(options: AskOptions, defaults: SamplingSettings): SamplingSettings {
+  const base = options.greedy
+    ? { ...defaults, temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1 }
+    : { ...defaults, temperature: options.temperature ?? defaults.temperature };
+  return { ...base, maxTokens: options.maxTokens ?? defaults.maxTokens };
+}
+
+/** @throws Failure UnknownTask that lists the tasks there are */
+export function checkTask(task: string, tasks: readonly string[]): void {
+  if (tasks.includes(task)) return;
+  throw new Failure('UnknownTask', `${task}; the tasks here are ${tasks.join(', ')}`);
+}

@@ -1,0 +1,30 @@
+import { describe, expect, it } from 'vitest';
+import { Watchdog } from './watchdog.ts';
+
+const after = <T>(ms: number, value: T): Promise<T> =>
+  new Promise((resolve) => setTimeout(resolve, ms, value));
+
+describe('the watchdog', () => {
+  it('hands on what the work gives, and how it fails', async () => {
+    const dog = new Watchdog(1000);
+    expect(await dog.guard('work', after(5, 42))).toBe(42);
+    await expect(dog.guard('work', Promise.reject(new Error('own')))).rejects.toThrow('own');
+  });
+
+  it('gives up on work that shows no sign of life', async () => {
+    const never = new Promise<never>(() => undefined);
+    await expect(new Watchdog(40).guard('loading', never)).rejects.toThrow(
+      expect.objectContaining({ name: 'DeviceLost', message: expect.stringMatching(/^loading: /) }),
+    );
+  });
+
+  it('waits for slow work that shows signs of life', async () => {
+    const dog = new Watchdog(120);
+    const signs = setInterval(() => dog.touch(), 10);
+    try {
+      expect(await dog.guard('work', after(400, 'done'))).toBe('done');
+    } finally {
+      clearInterval(signs);
+    }
+  });
+});
