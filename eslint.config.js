@@ -6,7 +6,19 @@ import { roomConfigs } from './.ci/rooms.js';
 import svelteConfig from './svelte.config.js';
 
 export default ts.config(
-  { ignores: ['dist/', 'node_modules/', '.venv/', 'training/', '.cache/', 'test-results/', 'docs/'] },
+  {
+    ignores: [
+      'dist/',
+      'node_modules/',
+      '.venv/',
+      'training/',
+      '.cache/',
+      'test-results/',
+      'docs/',
+      'public/models/',
+      'e2e/fixtures/',
+    ],
+  },
   js.configs.recommended,
   ...ts.configs.recommendedTypeChecked,
   ...svelte.configs.recommended,
@@ -14,7 +26,12 @@ export default ts.config(
     languageOptions: {
       globals: { ...globals.browser, ...globals.worker, ...globals.node },
       parserOptions: {
-        projectService: { allowDefaultProject: ['*.config.ts'] },
+        project: [
+          'tsconfig.json',
+          'convert/tsconfig.json',
+          'src/node/tsconfig.json',
+          'e2e/tsconfig.json',
+        ],
         tsconfigRootDir: import.meta.dirname,
         extraFileExtensions: ['.svelte'],
       },

@@ -59,7 +59,9 @@ function rule(room, tests) {
   const banned = [];
   for (const other of Object.keys(rooms)) {
     if (other === room || allowed.includes(other)) continue;
-    const files = allowed.filter((a) => a.startsWith(`${other}/`)).map((a) => escape(a.slice(other.length + 1)));
+    const files = allowed
+      .filter((a) => a.startsWith(`${other}/`))
+      .map((a) => escape(a.slice(other.length + 1)));
     const except = files.length > 0 ? `(?!(?:${files.join('|')})\\.)` : '';
     banned.push({
       // A path into the room: '../gpu/x.ts', '../../convert/x.ts'; never the room's own './x.ts'.
@@ -92,10 +94,12 @@ roomConfigs.push({
     'no-restricted-imports': [
       'error',
       {
-        patterns: ['engine', 'store', 'gpu', 'model', 'text', 'format', 'ui', 'node'].map((other) => ({
-          regex: `^\\.\\.?/(?:.*/)?${other}/`,
-          message: 'the page side of the border knows types only',
-        })),
+        patterns: ['engine', 'store', 'gpu', 'model', 'text', 'format', 'ui', 'node'].map(
+          (other) => ({
+            regex: `^\\.\\.?/(?:.*/)?${other}/`,
+            message: 'the page side of the border knows types only',
+          }),
+        ),
       },
     ],
   },

@@ -31,7 +31,7 @@ export interface ConvertOptions {
   readonly onProgress?: (phase: Phase, done: number, total: number) => void;
 }
 
-export type Phase = 'weights' | 'known answer';
+type Phase = 'weights' | 'known answer';
 
 /**
  * Writes the package of a checkpoint. Memory holds one shard and one layer at a time.

@@ -2,7 +2,9 @@ import { spawn } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { stripVTControlCharacters } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { runCommand } from './cli.ts';
 import { readManifest } from './reader.ts';
 import {
   checkpointFiles,
@@ -15,7 +17,7 @@ import {
 
 const root = join(import.meta.dirname, '..');
 
-/** Starts the command line as `npm run convert --` does. */
+/** Starts a process as `npm run convert --` does. */
 function start(args: readonly string[]) {
   const child = spawn(process.execPath, ['--import', 'tsx', 'convert/main.ts', ...args], {
     cwd: root,
@@ -30,7 +32,16 @@ function start(args: readonly string[]) {
   return { child, ended };
 }
 
-const command = (...args: string[]) => start(args).ended;
+/** The same without a process of its own. */
+async function command(...args: string[]) {
+  let [out, error] = ['', ''];
+  const code = await runCommand(args, {
+    out: (text) => (out += text),
+    error: (text) => (error += text),
+    signal: new AbortController().signal,
+  });
+  return { code, out: stripVTControlCharacters(out), error: stripVTControlCharacters(error) };
+}
 
 let parent: string;
 let checkpoint: string;
@@ -45,7 +56,7 @@ beforeAll(async () => {
 describe('npm run convert', () => {
   it('writes a package that verify and inspect like, and ends with 0', async () => {
     const out = join(parent, 'good');
-    const written = await command(checkpoint, '--adapter', adapter, '--out', out);
+    const written = await start([checkpoint, '--adapter', adapter, '--out', out]).ended;
     expect(written).toMatchObject({ code: 0, error: '' });
     expect(written.out).toContain(`wrote ${out}: 3 files`);
     const verified = await command('verify', out, '--recompute');

@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll } from 'vitest';
 import { floatToHalf } from '../src/format/dtype.ts';
 import { writeSafetensors, type SafetensorsTensor } from '../src/format/safetensors.ts';
 
@@ -10,7 +11,7 @@ export const tiny = { vocab: 288, width: 64, mlpWidth: 96, layers: 2, heads: 4, 
 export const EXPERTS = 4;
 export const RANK = 2;
 export const TASKS = ['medkqa', 'evidiag'] as const;
-export const LINEARS = ['gate_proj', 'up_proj', 'down_proj'] as const;
+const LINEARS = ['gate_proj', 'up_proj', 'down_proj'] as const;
 
 export type Tensors = Record<string, SafetensorsTensor>;
 
@@ -216,10 +217,15 @@ export function without<T>(record: Readonly<Record<string, T>>, name: string): R
   return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
 }
 
-/** A new folder that holds the given files; objects are written as JSON. */
+const folders: string[] = [];
+afterAll(async () => {
+  for (const folder of folders.splice(0)) await rm(folder, { recursive: true });
+});
+
+/** A new folder with the given files, for one test file; objects are written as JSON. */
 export async function folderOf(files: Readonly<Record<string, unknown>>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'convert-'));
-  await mkdir(folder, { recursive: true });
+  folders.push(folder);
   for (const [name, content] of Object.entries(files)) {
     const bytes = content instanceof Uint8Array ? content : JSON.stringify(content);
     await writeFile(join(folder, name), bytes);

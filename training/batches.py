@@ -74,9 +74,7 @@ def pack_stream(documents: Iterable[list[int]], context: int) -> np.ndarray:
     return np.ascontiguousarray(rows[: count * context : context])
 
 
-def pack_chats(
-    chats: Iterable[Chat], context: int, open_rows: int = 16
-) -> dict[str, np.ndarray]:
+def pack_chats(chats: Iterable[Chat], context: int, open_rows: int = 16) -> dict[str, np.ndarray]:
     """First-fit packing of whole chats into rows of T + 1 -> tokens, segments, counted."""
     rows: list[list[Chat]] = []
     room: list[int] = []
@@ -199,7 +197,9 @@ def prepare(corpus: Path, tokenizer: PedTokenizer, preset: Preset, out: Path) ->
                     break
             put(f"sft-{task}.{split}", pack_chats(fitted, preset.sft.context))
             if split != "test":
-                put(f"chat-{task}.{split}", {"tokens": pack_stream((f[0] for f in fitted), context)})
+                put(
+                    f"chat-{task}.{split}", {"tokens": pack_stream((f[0] for f in fitted), context)}
+                )
     pairs = shuffled(list(read_lines(corpus / "pairs.jsonl")), preset.seed)
     put("pairs.train", pack_pairs(tokenizer, pairs, preset.dfpo.context))
     (out / "sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
@@ -299,6 +299,14 @@ def to_batch(rows: list[tuple[Pool, int]], device: torch.device | str = "cpu") -
         None if counted is None else tensor(counted[:, 1:]),
         None if segments is None else tensor(segments[:, :-1]),
         None if None in tasks else torch.tensor(tasks, device=device),
+    )
+
+
+def trim(batch: Batch) -> Batch:
+    """Cuts the padding that all rows share (rows with one document each)."""
+    last = int(batch.counted.any(0).nonzero().max()) + 1
+    return Batch(
+        batch.tokens[:, :last], batch.targets[:, :last], batch.counted[:, :last], None, batch.tasks
     )
 
 

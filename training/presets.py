@@ -84,7 +84,7 @@ NANO = Preset(
     adapter=AdapterConfig(rank=8, alpha=16.0),
     cpt=StagePreset(512, 8, 2e-3, 3e-3, seconds=42 * 60, valid_times=12),
     sft=StagePreset(768, 6, 6e-4, 6e-4, seconds=12.5 * 60, warmdown=0.8, valid_times=5),
-    dfpo=StagePreset(384, 8, 1e-5, 1e-5, seconds=4 * 60, warmdown=0.5, weight_decay=0.0),
+    dfpo=StagePreset(384, 16, 1e-5, 1e-5, seconds=4 * 60, warmdown=0.5, weight_decay=0.0),
     expert=StagePreset(
         768, 6, 2e-3, 4e-3, seconds=6.5 * 60, warmdown=0.4, floor=0.5, weight_decay=0.0
     ),
@@ -105,9 +105,7 @@ NANO_GPU = Preset(
     cpt=StagePreset(512, 256, 2e-3, 3e-3, seconds=230, valid_times=12, weight_decay=0.2),
     sft=StagePreset(768, 64, 6e-4, 6e-4, seconds=90, warmdown=0.8, valid_times=5),
     dfpo=StagePreset(384, 32, 1e-5, 1e-5, seconds=30, warmdown=0.5, weight_decay=0.0),
-    expert=StagePreset(
-        768, 32, 2e-3, 4e-3, seconds=60, warmdown=0.4, floor=0.5, weight_decay=0.0
-    ),
+    expert=StagePreset(768, 32, 2e-3, 4e-3, seconds=60, warmdown=0.4, floor=0.5, weight_decay=0.0),
     finish=StagePreset(
         768, 32, 1e-3, 5e-2, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
     ),

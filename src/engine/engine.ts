@@ -106,7 +106,7 @@ export class Engine {
 
   /** A stop has arrived: decode steps that end from now on, until the next answer, are counted. */
   noteStop(): void {
-    this.#stopped = this.#running;
+    this.#stopped = true;
     this.#decodeStepsAfterStop = 0;
   }
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Failure } from '../failure.ts';
 import { randomAt } from './random.ts';
 import { sample, type SampleSettings } from './sampler.ts';
 
@@ -169,7 +170,7 @@ describe('sampler', () => {
   });
 
   it.each([NaN, Infinity, -Infinity])('refuses a logit that is %s', (value) => {
-    const wrong = expect.objectContaining({ name: 'WrongNumbers' });
+    const wrong = new Failure('WrongNumbers', `logit 1 is ${value}`);
     expect(() => sample(of(0, value, 1), greedy, [], 1, 1)).toThrow(wrong);
     expect(() => sample(of(0, value, 1), plain, [], 1, 1)).toThrow(wrong);
   });

@@ -137,7 +137,10 @@ const manifest = v.strictObject({
     metrics: v.record(v.pipe(v.string(), v.maxLength(128)), finite),
   }),
   config,
-  quantization: v.strictObject({ group: v.literal(GROUP_SIZE), origin: v.picklist(['training', 'convert']) }),
+  quantization: v.strictObject({
+    group: v.literal(GROUP_SIZE),
+    origin: v.picklist(['training', 'convert']),
+  }),
   files: v.pipe(v.array(file), v.minLength(1), v.maxLength(4096)),
   tensors: v.pipe(v.array(tensor), v.minLength(1), v.maxLength(16384)),
   adapter: v.nullable(adapter),

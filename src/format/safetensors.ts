@@ -8,7 +8,7 @@ import { bfloatToFloat, halfToFloat } from './dtype.ts';
  */
 
 /** Nothing larger is parsed as a header; the format's own limit. */
-export const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 
 const elementBytes = {
   BOOL: 1,

@@ -141,16 +141,13 @@ export class Gpu {
    */
   async withinMemory<T>(what: string, make: () => Promise<T>): Promise<T> {
     this.device.pushErrorScope('out-of-memory');
-    let result: T;
-    try {
-      result = await make();
-    } finally {
-      const error = await this.device.popErrorScope();
-      if (error !== null) {
-        throw new Failure('DeviceLimit', `the GPU has no memory for ${what}: ${error.message}`);
-      }
+    const [made] = await Promise.allSettled([make()]);
+    const error = await this.device.popErrorScope();
+    if (error !== null) {
+      throw new Failure('DeviceLimit', `the GPU has no memory for ${what}: ${error.message}`);
     }
-    return result;
+    if (made.status === 'rejected') throw made.reason;
+    return made.value;
   }
 
   /** Destroys the buffers made here. The device is its owner's. */
@@ -197,7 +194,11 @@ export class Gpu {
 }
 
 /** The value of `key`, made once, also while it is still being made. */
-function remember<T>(map: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+function remember<T>(
+  map: Map<string, Promise<T>>,
+  key: string,
+  make: () => Promise<T>,
+): Promise<T> {
   let value = map.get(key);
   if (value === undefined) {
     value = make();

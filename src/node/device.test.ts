@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { driverChoices, findGpu, refusal, type DriverChoice } from './device.ts';
 
 /** A machine as a set of paths. */
@@ -72,26 +72,23 @@ describe('an adapter', () => {
 });
 
 describe('this machine', () => {
+  const before = process.env['VK_DRIVER_FILES'];
+  afterEach(() => {
+    if (before === undefined) delete process.env['VK_DRIVER_FILES'];
+    else process.env['VK_DRIVER_FILES'] = before;
+  });
+
   it('has a driver that gives an adapter', async () => {
-    const found = await findGpu({ ...process.env });
+    const found = await findGpu();
     expect(await found.gpu.requestAdapter()).not.toBeNull();
     expect(found.driver).not.toBe('');
     found.release();
   });
 
   it('has none behind a driver file that does not exist', async () => {
-    const before = process.env['VK_DRIVER_FILES'];
     process.env['VK_DRIVER_FILES'] = '/nowhere/icd.json';
-    try {
-      await expect(findGpu()).rejects.toThrow(
-        expect.objectContaining({
-          name: 'NoWebGpu',
-          message: expect.stringMatching(/nowhere.*no WebGPU adapter.*install/) as string,
-        }),
-      );
-    } finally {
-      if (before === undefined) delete process.env['VK_DRIVER_FILES'];
-      else process.env['VK_DRIVER_FILES'] = before;
-    }
+    const failed = findGpu();
+    await expect(failed).rejects.toMatchObject({ name: 'NoWebGpu' });
+    await expect(failed).rejects.toThrow(/nowhere.*no WebGPU adapter.*install/);
   });
 });

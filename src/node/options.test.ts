@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest';
+import { failureName } from '../failure.ts';
 import { checkTask, parseOptions, samplingOf, type AskOptions } from './options.ts';
 
-const usage = expect.objectContaining({ name: 'Usage' });
+/** The name of the failure that a command line gives. */
+const refused = (...args: string[]): string => {
+  try {
+    parseOptions(args);
+    return 'none';
+  } catch (error) {
+    return failureName(error);
+  }
+};
 const parse = (...args: string[]): AskOptions => {
   const options = parseOptions(args);
   if (options === null) throw new Error('only help was asked for');
@@ -59,11 +68,11 @@ describe('the command line of ask', () => {
     ['--unknown'],
     ['--greedy', '--temperature', '1'],
   ])('refuses %s %s %s', (...args) => {
-    expect(() => parse('问', ...args)).toThrow(usage);
+    expect(refused('问', ...args)).toBe('Usage');
   });
 
   it('refuses --json without a question', () => {
-    expect(() => parse('--json')).toThrow(usage);
+    expect(refused('--json')).toBe('Usage');
   });
 
   it('names the tasks where one is unknown', () => {

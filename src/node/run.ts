@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { LoadProgress } from '../worker/api.ts';
 import { chat } from './chat.ts';
-import { Host } from './host.ts';
+import type { Host } from './host.ts';
 import { Interrupts, INTERRUPTED } from './interrupts.ts';
 import { parseOptions, type AskOptions } from './options.ts';
 import { dangerBanner, exitCode, failureLine, notice, statistics } from './words.ts';
@@ -22,6 +22,7 @@ async function ask(options: AskOptions): Promise<number> {
   // The warning does not wait for a model.
   const banner = dangerBanner(options.question ?? '');
   if (banner !== '') note(banner);
+  const { Host } = await import('./host.ts'); // shaders and all: not for a mere question of usage
   const host = await Host.open(options, process.stderr.isTTY ? showProgress : () => undefined);
   const nextSeed = (): number => options.seed ?? randomInt(2 ** 32);
   try {

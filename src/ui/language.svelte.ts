@@ -17,6 +17,7 @@ export class Language {
     const i18n = createInstance();
     void i18n.init({
       initAsync: false, // the words are here: nothing to wait for
+      showSupportNotice: false,
       fallbackLng: 'zh-CN',
       interpolation: { escapeValue: false }, // Svelte writes text nodes
       resources: { 'zh-CN': { translation: zh }, en: { translation: en } },

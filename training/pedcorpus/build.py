@@ -15,7 +15,18 @@ from .archive import Library
 from .ledger import Ledger
 from .pairs import built, ranked
 from .quality import good_chats, good_texts
-from .readers import authored, cmdd, consult, drugs, general, kg, kg_talks, papers, symptoms
+from .readers import (
+    authored,
+    cmdd,
+    consult,
+    drugs,
+    general,
+    kg,
+    kg_talks,
+    papers,
+    questioning,
+    symptoms,
+)
 from .record import SPLITS, TASKS, Chat, Pair, Text
 from .sources import (
     BABY,
@@ -131,7 +142,7 @@ class Builder:
             self.chats.extend(real)
             self.chats.extend(cmdd.recommendations(talks))
             self.texts.extend(cmdd.transcripts(talks))
-        self.chats.extend(symptoms.questionings(found, self.ledger, used, self.preset.cases))
+        self.chats.extend(questioning.questionings(found, self.ledger, used, self.preset.cases))
 
     def _graph(self) -> None:
         found = kg.diseases(self.library, self.ledger)

@@ -18,7 +18,9 @@ _FULL |= {
 _NOISE = re.compile(
     "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff\ufffd]"
 )
-_EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\ufe0f\u20e3]|[\\^＾][oO_]{0,2}[\\^＾]")
+_EMOJI = re.compile(
+    "[\U0001f000-\U0001faff\u2600-\u27bf\ufe0f\u20e3]|[\\^＾][oO_]{0,2}[\\^＾]|_+[?？]?_+"
+)
 _TAG = re.compile(
     r"<br\s*/?>|</?[a-zA-Z][^<>]{0,80}>|&(?:nbsp|lt|gt|amp|quot|ldquo|rdquo|hellip|mdash|bull|"
     r"middot);?"

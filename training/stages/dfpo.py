@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from training.batches import CHAT_KINDS, Batch, Pool, to_batch
+from training.batches import CHAT_KINDS, Batch, Pool, to_batch, trim
 from training.loop import Stage, make_optimizers, train
-from training.losses import answer_log_probs, dfpo as dfpo_loss
+from training.losses import answer_log_probs
+from training.losses import dfpo as dfpo_loss
 from training.model import Model
 from training.stages.common import (
     Forward,
@@ -21,7 +22,11 @@ from training.stages.common import (
 
 
 class Preference:
-    """DFPO on batches whose rows are chosen, rejected, chosen, rejected ..."""
+    """DFPO on batches whose rows are chosen, rejected, chosen, rejected ...
+
+    Not compiled: answers are short, and rows trimmed to the longest are worth more than a kernel
+    compiled for one length.
+    """
 
     def __init__(self, run: Run, model: Model, reference: Model):
         self.run = run
@@ -31,7 +36,7 @@ class Preference:
     def log_probs(self, forward: Forward, batch: Batch) -> Tensor:
         """(B,) sums over the answers."""
         with self.run.autocast():
-            hidden = forward.hidden(batch.tokens)[batch.counted]
+            hidden = forward.model.hidden(batch.tokens)[batch.counted]
             logits = forward.model.lm_head(hidden)
         rows = batch.counted.nonzero()[:, 0]
         return answer_log_probs(logits, batch.targets[batch.counted], rows, len(batch.tokens))
@@ -78,7 +83,7 @@ def dfpo(run: Run) -> None:
         name="dfpo",
         model=model,
         optimizers=optimizers,
-        batch=lambda step, progress: to_batch(order.rows(step, pairs), run.device),
+        batch=lambda step, progress: trim(to_batch(order.rows(step, pairs), run.device)),
         loss=preference.loss,
         valid=lambda: measure(preference.policy),
     )

@@ -14,7 +14,7 @@ from training.pedcorpus.ledger import Ledger
 from training.pedcorpus.pairs import KINDS, worse
 from training.pedcorpus.personal import find_personal, scrub
 from training.pedcorpus.quality import Seen, unsafe
-from training.pedcorpus.readers import kg, kg_talks, symptoms
+from training.pedcorpus.readers import kg, kg_talks, questioning, symptoms
 from training.pedcorpus.readers.cmdd import merged
 from training.pedcorpus.record import SPLITS, TASKS, Chat, dialogue
 from training.pedcorpus.sources import DXFORMER, SOURCES
@@ -182,10 +182,10 @@ def test_speakers_are_merged() -> None:
 
 def test_conclusion_names_the_evidence() -> None:
     case = symptoms.Case("x/1", ("咳嗽",), ("发烧",), ("气喘",), "小儿支气管炎", False)
-    text = symptoms.conclusion(case)
+    text = questioning.conclusion(case)
     assert all(word in text for word in ("咳嗽", "发烧", "气喘", "小儿支气管炎"))
     assert count_doses(text) == 0
-    chat = symptoms.questioning(case)
+    chat = questioning.questioning(case)
     assert chat is not None and chat.turns[0].role == "user" and len(chat.turns) >= 4
 
 
@@ -228,7 +228,10 @@ def test_unsafe_advice() -> None:
 
 def test_near_duplicates() -> None:
     seen = Seen()
-    text = "孩子发热时要多喝水，注意休息，饮食清淡，观察精神状态，如果持续高热不退或精神变差请及时到医院就诊。"
+    text = (
+        "孩子发热时要多喝水，注意休息，饮食清淡，观察精神状态，"
+        "如果持续高热不退或精神变差请及时到医院就诊。"
+    )
     assert not seen.nearly(text)
     assert seen.nearly(text.replace("如果", "若"))
     assert not seen.nearly(

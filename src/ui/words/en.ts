@@ -5,7 +5,7 @@ import type { Words } from './zh.ts';
 export const en: Words = {
   app: {
     name: 'PediatricsGPT',
-    subtitle: 'Child health Q&A · research',
+    subtitle: 'Research edition',
     language: '中文',
     languageLabel: 'Switch to Chinese',
     settings: 'Settings',
@@ -21,7 +21,7 @@ export const en: Words = {
   tasks: {
     label: 'Choose a task',
     medkqa: {
-      title: 'Knowledge Q&A',
+      title: 'Knowledge',
       about: 'Everyday child health: feeding, vaccines, common illnesses, care. Ask in Chinese.',
       example1: '宝宝几个月可以添加辅食？先加什么？',
       example2: '新生儿黄疸一般多久消退？',
@@ -97,7 +97,7 @@ export const en: Words = {
     fromNetwork: 'from the network',
     fromDevice: 'from this device',
     starting: 'Looking at this device …',
-    ready: 'Model ready: {{name}}, {{megabytes}} MB, running on this device',
+    ready: '{{name}} is ready · {{megabytes}} MB · on this device',
   },
   settings: {
     title: 'Settings',

@@ -94,7 +94,7 @@ export const zh = {
     fromNetwork: '来自网络',
     fromDevice: '来自本机',
     starting: '正在检查这台设备……',
-    ready: '模型已就绪：{{name}}，{{megabytes}} MB，运行在本机',
+    ready: '{{name}} 已就绪 · {{megabytes}} MB · 在本机运行',
   },
   settings: {
     title: '设置',

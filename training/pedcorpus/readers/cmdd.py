@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..archive import Library
 from ..clean import finish, loops, strip_worn, tidy
@@ -15,10 +15,11 @@ from ..quality import unsafe
 from ..record import Chat, Text, Turn, dialogue
 from ..sources import CHINESEBLUE
 from .conditions import CONDITIONS
-from .symptoms import Case, complaint, conclusion, heard
+from .questioning import complaint, conclusion, supported
+from .symptoms import Case, heard
 
 SERVICE = re.compile(
-    r"好评|评价|满意|首页|康复记录|再次咨询|关注我|辅诊|接诊|更好的|感谢您|图片|照片|"
+    r"关闭|对话框|好评|评价|满意|首页|康复记录|再次咨询|关注我|辅诊|接诊|更好的|感谢您|图片|照片|"
     r"发[一张个]*图|拍[一张个]*照|点击|本次|问诊"
     r"|我是.{0,12}医生|高兴为您|追问|平台|不客气|不用谢|稍等|在吗|还在|咨询|回复|网络|留言|上传|"
     r"视频|语音|化验单.{0,6}(?:看|发)|打字|处方|开药|购买|下单|药店"
@@ -30,7 +31,8 @@ COURTESY = re.compile(
     r"医生|大夫|朱|明白|知道|了解|可以|麻烦|您|你|了|吗|OK|ok|辛苦|[，。！？~～、.!?…\s])+$"
 )
 FILLER = re.compile(
-    r"^(?:嗯+|恩+|哦+|噢+|喔|奥+|额|呃|唉|哎|哈+|那个|是这样(?:的)?|亲|您好|你好|宝妈|亲爱的|"
+    r"^(?:嗯+|恩+|哦+|噢+|喔|奥+|额|呃|唉|哎|哈+|那个|是这样(?:的)?|亲|您好|你好|宝妈|家长朋友|"
+    r"家长|亲爱的|"
     r"[，。！~～、\s])+(?=.{2})"
 )
 _MODAL = re.compile("[奥哦喔噢哈呀]+(?=[。！，,!？?~]|$)|(?<=的)啊(?=[。！，]|$)")
@@ -147,7 +149,38 @@ def consultations(library: Library, ledger: Ledger, cases: dict[str, Case]) -> l
         else:
             seen.add(key)
             found.append(Consultation(raw["example-id"], turns, case, case.held_out))
-    return sorted(found, key=lambda c: c.id)
+    return sorted(_fluent(found, ledger), key=lambda c: c.id)
+
+
+# Dictated without a pause for thirty characters: speech recognition made little sense of it.
+GARBLED = re.compile(
+    "[一-鿿A-Za-z0-9]{30,}|啊一|那家长朋友|家长朋友那|何塞|一爸爸|要死人|猴头|船名"
+)
+
+
+def _fluent(found: list[Consultation], ledger: Ledger) -> Iterator[Consultation]:
+    """The consultations without the doctors' sentences that speech recognition garbled."""
+    for talk in found:
+        turns: list[Turn] = []
+        for turn in talk.turns:
+            text = turn.text
+            if turn.role == "assistant":
+                odd = [s for s in sentences_of(text) if GARBLED.search(s)]
+                for sentence in odd:
+                    ledger.drop(CHINESEBLUE, "garbled sentence", sentence)
+                    text = text.replace(sentence, "")
+            if not text:
+                continue
+            if turns and turns[-1].role == turn.role:
+                turns[-1] = Turn(turn.role, turns[-1].text + text)
+            else:
+                turns.append(Turn(turn.role, text))
+        yield replace(talk, turns=tuple(turns))
+
+
+def sentences_of(text: str) -> list[str]:
+    """The text cut after its full stops."""
+    return re.findall(r"[^。！？]+[。！？]*", text)
 
 
 def _opened(talk: Consultation, case: Case) -> list[Turn]:
@@ -215,7 +248,7 @@ _CONTEXT = re.compile(
 def _sentences(text: str) -> str:
     """The statements of a doctor's turn that stand on their own as advice."""
     kept = []
-    for sentence in re.findall(r"[^。！？]+[。！？]", text):
+    for sentence in sentences_of(text):
         sentence = _START.sub("", sentence)
         general = (
             ADVISES.search(sentence)
@@ -259,7 +292,7 @@ def evidence(talks: list[Consultation]) -> Iterator[Chat]:
             )
         if not natural or talk.held_out or number(talk.id) % 3:
             history = _history(turns, 420)
-            if len(history) >= 3 and case.explicit:
+            if len(history) >= 3 and case.explicit and (talk.held_out or supported(case)):
                 known = heard(case, "".join(t.text for t in history))
                 end = conclusion(known, strip_doses(_advice(talk.turns, 120)))
                 yield Chat(

@@ -47,13 +47,14 @@ def huatuo(library: Library, ledger: Ledger, adults: int) -> Iterator[Chat]:
         question = clean_question(record["instruction"][0])
         answer = clean_answer(record["output"][0])
         pediatric = is_pediatric(question) and not PREGNANT.search(question)
+        pediatric = pediatric and not re.search(r"(?:1[89]|[2-9]\d)岁|我[妈爸]|老公|老婆", question)
         share = HELD_OUT_PEDIATRIC if pediatric else HELD_OUT_GENERAL
         split = "test" if held_out(question, share) else ""
         task = task_of(question, pediatric)
         if pediatric and len(answer) < 40:
             ledger.drop(ZHONGJING, "vague", answer)
             continue
-        if re.search(r"欢迎|五行|中医院.{0,6}就诊|北京", answer):
+        if re.search(r"欢迎|进口|副作用，|五行|中医院.{0,6}就诊|北京", answer):
             ledger.drop(ZHONGJING, "advertises", answer)
             continue
         if re.search(r"\d{3,}(?:周|岁|个月|天|小时)", answer):
@@ -141,7 +142,7 @@ def medical_sft(library: Library, ledger: Ledger, adults: int) -> Iterator[Chat]
         turns = [t["value"] for t in record["conversations"][:2]]
         question, answer = clean_question(turns[0]), clean_answer(turns[1])
         pediatric = is_pediatric(question) and not PREGNANT.search(question)
-        if len(question) > 70 or "以上是" in answer:
+        if len(question) > (30 if pediatric else 70) or re.search("以上是|五行|萝卜籽", answer):
             ledger.drop(MEDICALGPT, "rambling", question)
             continue
         if not pediatric:

@@ -1,0 +1,149 @@
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import pc from 'picocolors';
+import { failureName } from '../src/failure.ts';
+import { MAX_SHARD_BYTES, type Manifest } from '../src/format/manifest.ts';
+import { convert } from './convert.ts';
+import { errorCode } from './files.ts';
+import { inspect } from './inspect.ts';
+import { Progress } from './progress.ts';
+import { readManifest } from './reader.ts';
+import { verify } from './verify.ts';
+
+/** The command line, apart from the process it runs in. */
+
+export interface Terminal {
+  /** Writes a text to standard output, ends of lines included. */
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+  readonly signal: AbortSignal;
+}
+
+interface PackageFlags {
+  readonly out: string;
+  readonly adapter?: string;
+  readonly shardBytes: number;
+}
+
+/**
+ * Runs one command.
+ * @returns exit code: 0 done, 1 an expected failure or a finding of verify, 2 usage, 130 interrupted
+ * @throws whatever is a bug
+ */
+export async function runCommand(args: readonly string[], terminal: Terminal): Promise<number> {
+  const progress = new Progress();
+  let code = 0;
+  const program = new Command('convert')
+    .description('Turns a checkpoint into a model package for the browser, and looks at packages.')
+    .configureOutput({ writeOut: terminal.out, writeErr: terminal.error })
+    .exitOverride();
+  addPackage(program, terminal, progress);
+  addVerify(program, terminal, progress, () => (code = 1));
+  addInspect(program, terminal);
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    progress.end();
+    const outcome = outcomeOf(error);
+    if (outcome.message !== null) terminal.error(pc.red(outcome.message) + '\n');
+    return outcome.code;
+  }
+}
+
+function addPackage(program: Command, terminal: Terminal, progress: Progress): void {
+  program
+    .command('package', { isDefault: true })
+    .description('write the package of a checkpoint (the default command)')
+    .argument('<checkpoint>', 'folder with config.json, model.safetensors, tokenizer.json ...')
+    .requiredOption('--out <folder>', 'where the package goes; an older package there is replaced')
+    .option('--adapter <folder>', 'MoE-Adapter: adapter_config.json, adapter_model.safetensors ...')
+    .option('--shard-bytes <number>', 'largest size of a shard', shardBytes, MAX_SHARD_BYTES)
+    .action(async (checkpoint: string, options: PackageFlags) => {
+      const manifest = await convert({
+        checkpoint,
+        adapter: options.adapter ?? null,
+        out: options.out,
+        shardBytes: options.shardBytes,
+        signal: terminal.signal,
+        onProgress: progress.show,
+      });
+      progress.end();
+      terminal.out(summary(manifest, options.out).join('\n') + '\n');
+    });
+}
+
+function addVerify(
+  program: Command,
+  terminal: Terminal,
+  progress: Progress,
+  onWrong: () => void,
+): void {
+  program
+    .command('verify')
+    .description('check every hash, offset and number of a package')
+    .argument('<package>', 'folder with manifest.json')
+    .option('--recompute', 'compute the known answers again and compare them', false)
+    .action(async (folder: string, { recompute }: { recompute: boolean }) => {
+      const findings = await verify(folder, { recompute, onProgress: progress.show });
+      progress.end();
+      for (const { ok, what } of findings) {
+        terminal.out(`${ok ? pc.green('ok ') : pc.red('BAD')} ${what}\n`);
+      }
+      const wrong = findings.filter(({ ok }) => !ok).length;
+      terminal.out(`${folder}: ${wrong === 0 ? 'whole' : pc.red(`${wrong} things are wrong`)}\n`);
+      if (wrong > 0) onWrong();
+    });
+}
+
+function addInspect(program: Command, terminal: Terminal): void {
+  program
+    .command('inspect')
+    .description('print what a package is')
+    .argument('<package>', 'folder with manifest.json')
+    .action(async (folder: string) => {
+      terminal.out(inspect(await readManifest(folder)).join('\n') + '\n');
+    });
+}
+
+function shardBytes(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 1 && value <= MAX_SHARD_BYTES) return value;
+  throw new InvalidArgumentError(`a whole number from 1 to ${MAX_SHARD_BYTES}`);
+}
+
+function summary(manifest: Manifest, out: string): string[] {
+  const { files, adapter, knownAnswer, quantization } = manifest;
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  const lines = [
+    `${pc.green('wrote')} ${out}: ${files.length} files, ${(bytes / 1e6).toFixed(2)} MB`,
+  ];
+  lines.push(`quantized by ${quantization.origin}`);
+  if (adapter?.router === 'absent') {
+    lines.push(pc.yellow('the adapter has no router and no gates: all experts count the same'));
+  }
+  if (knownAnswer === null) {
+    lines.push(pc.yellow('no known answers: pediatricsgpt.json names no known_answer_prompts'));
+  }
+  return lines;
+}
+
+/** What to tell about a failed run, and its exit code. Bugs are thrown on, with their stack. */
+function outcomeOf(error: unknown): { code: number; message: string | null } {
+  if (error instanceof CommanderError) {
+    return { code: error.exitCode === 0 ? 0 : 2, message: null };
+  }
+  const name = failureName(error);
+  const message = error instanceof Error ? error.message : '';
+  if (name === 'Cancelled') return { code: 130, message: 'interrupted; nothing was written' };
+  if (name === 'Usage') return { code: 2, message };
+  if (name !== 'Bug') return { code: 1, message: `${name}: ${message}` };
+  const reasons: Readonly<Record<string, string>> = {
+    ENOSPC: 'the disk is full',
+    EACCES: 'no permission',
+    EPERM: 'no permission',
+    EROFS: 'the disk is read-only',
+  };
+  const reason = reasons[errorCode(error) ?? ''];
+  if (reason !== undefined) return { code: 1, message: `${reason} (${message})` };
+  throw error;
+}

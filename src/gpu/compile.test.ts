@@ -1,0 +1,58 @@
+import { readdirSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { openNullGpu } from './testing.ts';
+import type { Gpu } from './gpu.ts';
+import { createAdapterDown } from './kernels/adapter_down.ts';
+import { createAdapterRoute } from './kernels/adapter_route.ts';
+import { createAdapterUp } from './kernels/adapter_up.ts';
+import { createAttention } from './kernels/attention.ts';
+import { createEmbedQ8 } from './kernels/embed_q8.ts';
+import { createKvWrite } from './kernels/kv_write.ts';
+import { createMatmulQ4 } from './kernels/matmul_q4.ts';
+import { createMatvecQ4 } from './kernels/matvec_q4.ts';
+import { createMatvecQ8 } from './kernels/matvec_q8.ts';
+import { createRmsNorm } from './kernels/rms_norm.ts';
+import { createRope } from './kernels/rope.ts';
+import { createSwiglu } from './kernels/swiglu.ts';
+import { gpuTuning, softwareTuning } from './tuning.ts';
+
+const matrix = { columns: 5120, rows: 13696, from: 64, outputs: 27392, add: true };
+const adapter = { columns: 5120, linears: 2, experts: 4, rank: 8, padded: 32 };
+
+/** Every kernel, with sizes of a 13B model. */
+const kernels: Record<string, (gpu: Gpu) => Promise<unknown>> = {
+  adapter_down: (gpu) => createAdapterDown(gpu, { ...adapter, routed: true }),
+  adapter_route: (gpu) => createAdapterRoute(gpu, { ...adapter, scale: 2 }),
+  adapter_up: (gpu) =>
+    createAdapterUp(gpu, { ...adapter, ...matrix, linearRows: 6848, first: 0, from: 0 }),
+  attention: (gpu) => createAttention(gpu, { heads: 40, kvHeads: 40, headDim: 128 }),
+  embed_q8: (gpu) => createEmbedQ8(gpu, { width: 5120, rows: 25000, from: 100000 }),
+  kv_write: (gpu) => createKvWrite(gpu, { queries: 5120, width: 5120 }),
+  matmul_q4: (gpu) => createMatmulQ4(gpu, matrix),
+  matvec_q4: (gpu) => createMatvecQ4(gpu, matrix),
+  matvec_q8: (gpu) => createMatvecQ8(gpu, matrix),
+  rms_norm: (gpu) => createRmsNorm(gpu, { width: 5120, eps: 1e-6 }),
+  rope: (gpu) => createRope(gpu, { heads: 80, headDim: 128, row: 15360 }),
+  swiglu: (gpu) => createSwiglu(gpu, 13696),
+};
+
+const files = readdirSync(new URL('../../shaders', import.meta.url))
+  .filter((file) => file.endsWith('.wgsl'))
+  .map((file) => file.slice(0, -'.wgsl'.length));
+
+it('covers every shader', () => {
+  expect(Object.keys(kernels).sort()).toEqual(files.sort());
+});
+
+const cuts = { 'for software': softwareTuning, 'for a GPU': gpuTuning };
+
+describe.each(['f32', 'f16'] as const)('with the %s prelude', (variant) => {
+  describe.each(Object.entries(cuts))('cut %s', async (_, tuning) => {
+    const gpu = await openNullGpu({ variant, tuning });
+
+    it.each(Object.entries(kernels))('%s compiles within default limits', async (_, create) => {
+      await create(gpu);
+      await gpu.idle(); // throws what validation reported outside of a scope
+    });
+  });
+});

@@ -1,0 +1,94 @@
+import { describe, expect, it } from 'vitest';
+import {
+  asElem,
+  elemPart,
+  gpuCases,
+  openTestGpu,
+  runStepsElem,
+  testNumbers,
+  upload,
+  uploadElem,
+  uploadParams,
+  worstError,
+  type GpuCase,
+} from '../testing.ts';
+import { createAttention, type AttentionShape } from './attention.ts';
+
+interface Inputs extends AttentionShape {
+  readonly qkv: Float32Array; // [T, (H + 2 K) * Dh]
+  readonly keys: Float32Array; // [S, K, Dh]
+  readonly values: Float32Array; // [S, K, Dh]
+  readonly tokens: number;
+  readonly position: number;
+}
+
+/** Softmax attention in double precision; `sizes` are the weighted sums of |v|. */
+function reference({ qkv, keys, values, tokens, position, heads, kvHeads, headDim }: Inputs) {
+  const out = new Float64Array(tokens * heads * headDim);
+  const sizes = new Float64Array(out.length);
+  const row = (heads + 2 * kvHeads) * headDim;
+  for (let t = 0; t < tokens; t++) {
+    for (let h = 0; h < heads; h++) {
+      const shared = Math.floor(h / (heads / kvHeads));
+      const at = (s: number, i: number): number => (s * kvHeads + shared) * headDim + i;
+      const scores = Array.from({ length: position + t + 1 }, (_, s) => {
+        let sum = 0;
+        for (let i = 0; i < headDim; i++) {
+          sum += (qkv[t * row + h * headDim + i] ?? 0) * (keys[at(s, i)] ?? 0);
+        }
+        return sum / Math.sqrt(headDim);
+      });
+      const largest = Math.max(...scores);
+      const weights = scores.map((score) => Math.exp(score - largest));
+      const total = weights.reduce((sum, weight) => sum + weight, 0);
+      for (let i = 0; i < headDim; i++) {
+        const to = (t * heads + h) * headDim + i;
+        for (const [s, weight] of weights.entries()) {
+          const v = values[at(s, i)] ?? 0;
+          out[to] = (out[to] ?? 0) + (weight / total) * v;
+          sizes[to] = (sizes[to] ?? 0) + (weight / total) * Math.abs(v);
+        }
+      }
+    }
+  }
+  return { out, sizes };
+}
+
+async function compare(setting: GpuCase, shape: AttentionShape, tokens: number, position: number) {
+  const gpu = await openTestGpu(setting);
+  const { heads, kvHeads, headDim } = shape;
+  const cached = (position + tokens + 3) * kvHeads * headDim; // beyond is rubbish nobody may read
+  const qkv = testNumbers(tokens * (heads + 2 * kvHeads) * headDim, 1);
+  const keys = asElem(
+    gpu,
+    testNumbers(cached, 2).map((value) => value / 5),
+  );
+  const values = asElem(gpu, testNumbers(cached, 3));
+  const end = (position + tokens) * kvHeads * headDim;
+  keys.fill(1e4, end);
+  values.fill(1e4, end);
+  const y = gpu.storage('test', tokens * heads * headDim * 4);
+  const bind = await createAttention(gpu, shape);
+  const step = bind({
+    params: uploadParams(gpu, tokens, position),
+    qkv: upload(gpu, qkv),
+    keys: uploadElem(gpu, keys),
+    values: uploadElem(gpu, values),
+    y,
+  });
+  const actual = await runStepsElem(gpu, [step], tokens, y, tokens * heads * headDim);
+  const { out, sizes } = reference({ ...shape, qkv, keys, values, tokens, position });
+  // Scores reach some hundreds: their f32 rounding (2^-24 of that) goes through exp.
+  return worstError(actual, out, Math.max(elemPart(gpu), 2 ** -13), sizes);
+}
+
+describe.each(gpuCases)('attention in $title', (setting) => {
+  it.each([
+    ['the first token', { heads: 5, kvHeads: 5, headDim: 64 }, 1, 0],
+    ['a chunk with heads that share keys', { heads: 6, kvHeads: 2, headDim: 32 }, 7, 30],
+    ['tiles that are full and not', { heads: 2, kvHeads: 2, headDim: 128 }, 2, 600],
+    ['heads of 4', { heads: 3, kvHeads: 1, headDim: 4 }, 7, 254],
+  ])('agrees with plain softmax for %s', async (_, shape, tokens, position) => {
+    expect(await compare(setting, shape, tokens, position)).toBeLessThan(1);
+  });
+});

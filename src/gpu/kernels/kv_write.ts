@@ -1,0 +1,25 @@
+import wgsl from '#shaders/kv_write.wgsl?raw';
+import { gridOf, type Gpu, type Step } from '../gpu.ts';
+
+export interface KvWriteShape {
+  readonly queries: number; // width of the queries, H * Dh
+  readonly width: number; // width of keys and of values, K * Dh
+}
+
+export interface KvWriteBuffers {
+  readonly params: GPUBuffer;
+  readonly qkv: GPUBuffer; // f32 [T, queries + 2 width]
+  readonly keys: GPUBuffer; // elem [S, width]
+  readonly values: GPUBuffer; // elem [S, width]
+}
+
+/** Copies the keys and values of a pass to their positions in the cache. */
+export async function createKvWrite(
+  gpu: Gpu,
+  { queries, width }: KvWriteShape,
+): Promise<(buffers: KvWriteBuffers) => Step> {
+  const WG = gpu.tuning.workgroup;
+  const kernel = await gpu.kernel('kv_write', wgsl, { Q: queries, KV: width, WG });
+  const grid = gridOf(Math.ceil(width / 4 / WG));
+  return ({ params, qkv, keys, values }) => kernel.bind([params, qkv, keys, values], grid);
+}

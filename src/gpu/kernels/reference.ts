@@ -1,0 +1,44 @@
+/** The plain loop that the matrix kernels are held to. */
+
+export interface MatrixCase {
+  readonly tokens: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly from: number;
+  readonly outputs: number;
+  readonly add: boolean;
+}
+
+/**
+ * y[t, from + n] (+)= sum_k w[n, k] x[t, k], summed in double precision; rows outside are `before`.
+ * `sizes` are the same sums with every term positive, each weight a whole scale larger: quantized
+ * kernels take the offset of a group off at its end.
+ */
+export function matrixReference(
+  w: Float32Array,
+  x: Float32Array,
+  before: Float32Array,
+  { tokens, rows, columns, from, outputs, add }: MatrixCase,
+): { values: Float64Array; sizes: Float64Array } {
+  const values = Float64Array.from(before);
+  const sizes = Float64Array.from(before, (value) => Math.abs(value));
+  for (let t = 0; t < tokens; t++) {
+    for (let n = 0; n < rows; n++) {
+      let sum = 0;
+      let size = 0;
+      for (let g = 0; g < columns; g += 32) {
+        const group = w.subarray(n * columns + g, n * columns + g + 32);
+        const largest = group.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+        for (let k = 0; k < group.length; k++) {
+          const xk = x[t * columns + g + k] ?? 0;
+          sum += (group[k] ?? 0) * xk;
+          size += 2 * largest * Math.abs(xk);
+        }
+      }
+      const at = t * outputs + from + n;
+      values[at] = sum + (add ? (values[at] ?? 0) : 0);
+      sizes[at] = size + (add ? (sizes[at] ?? 0) : 0);
+    }
+  }
+  return { values, sizes };
+}

@@ -1,0 +1,73 @@
+import { expect, test, vi } from 'vitest';
+import { Failure } from '../failure.ts';
+import { Loader } from './loader.svelte.ts';
+import { modelFolder } from './model-folder.ts';
+import { FakeEngine, type Script } from './testing/fake-engine.ts';
+
+const folder = 'http://localhost/models/nano/';
+const now = (run: () => void): void => run();
+
+function setUp(script: Script = {}) {
+  const engine = new FakeEngine(script);
+  return { engine, loader: new Loader(engine, () => folder, now) };
+}
+
+test('a model is loaded from its folder, with progress on the way', async () => {
+  const step = {
+    phase: 'download',
+    bytesDone: 5,
+    bytesTotal: 10,
+    file: 'a.bin',
+    network: true,
+  } as const;
+  const { engine, loader } = setUp({ progress: [step] });
+  await loader.start();
+  expect(engine.opened).toEqual([folder]);
+  expect(loader.progress).toEqual(step);
+  expect(loader.phase).toBe('ready');
+  expect(loader.info?.id).toBe('fake');
+});
+
+test('without an adapter nothing is opened and the failure says so', async () => {
+  const { engine, loader } = setUp({ device: { webgpu: false } });
+  await loader.start();
+  expect(loader.phase).toBe('failed');
+  expect(loader.trouble?.name).toBe('NoWebGpu');
+  expect(engine.opened).toEqual([]);
+});
+
+test('a failed load can be tried again', async () => {
+  const { loader } = setUp({ openFailures: [new Failure('ShardTruncated', 'short')] });
+  await loader.start();
+  expect(loader.trouble?.name).toBe('ShardTruncated');
+  await loader.start();
+  expect(loader.phase).toBe('ready');
+  expect(loader.trouble).toBeNull();
+});
+
+test('what crossed the worker border keeps its name', async () => {
+  const crossed = Object.assign(new Error('html'), { name: 'NotAShard' });
+  const { loader } = setUp({ openFailures: [crossed] });
+  await loader.start();
+  expect(loader.trouble?.name).toBe('NotAShard');
+});
+
+test('a GPU that goes away later is said', async () => {
+  const { engine, loader } = setUp();
+  await loader.start();
+  engine.lose('unplugged');
+  await vi.waitUntil(() => loader.phase === 'failed');
+  expect(loader.trouble?.name).toBe('DeviceLost');
+});
+
+test.each([
+  ['http://localhost:4820/', 'http://localhost:4820/models/nano/'],
+  ['http://localhost:4820/?model=tiny-routed', 'http://localhost:4820/models/tiny-routed/'],
+  ['https://a.org/app/index.html?x=1#y', 'https://a.org/app/models/nano/'],
+])('the page %s has its model at %s', (page, expected) => {
+  expect(modelFolder(page)).toBe(expected);
+});
+
+test.each(['../x', 'a/b', 'A', '%2e%2e', ''])('a model cannot be called %j', (name) => {
+  expect(() => modelFolder(`http://localhost/?model=${name}`)).toThrow(Failure);
+});

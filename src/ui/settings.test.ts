@@ -1,0 +1,63 @@
+import { beforeEach, expect, test, vi } from 'vitest';
+import { Settings } from './settings.svelte.ts';
+import { fakeInfo } from './testing/fake-engine.ts';
+import { FakeStorage } from './testing/fake-storage.ts';
+
+const defaults = fakeInfo.sampling;
+
+beforeEach(() => {
+  vi.stubGlobal('localStorage', new FakeStorage());
+});
+
+test('without a change the package decides', () => {
+  expect(new Settings().sampling(defaults)).toEqual(defaults);
+});
+
+test('a change is used, kept, and taken back', () => {
+  const settings = new Settings();
+  settings.set('temperature', 0.7);
+  settings.set('maxTokens', 99.6);
+  const again = new Settings();
+  expect(again.sampling(defaults)).toEqual({ ...defaults, temperature: 0.7, maxTokens: 100 });
+  again.reset();
+  expect(again.sampling(defaults)).toEqual(defaults);
+  expect(new Settings().sampling(defaults)).toEqual(defaults);
+});
+
+test.each([
+  ['temperature', -1, 0],
+  ['temperature', 9, 1.5],
+  ['repetitionPenalty', 0.5, 1],
+  ['maxTokens', 1e9, 1024],
+] as const)('%s of %d becomes %d', (name, value, expected) => {
+  const settings = new Settings();
+  settings.set(name, value);
+  expect(settings.sampling(defaults)[name]).toBe(expected);
+});
+
+test('what is no number changes nothing', () => {
+  const settings = new Settings();
+  settings.set('temperature', Number.NaN);
+  expect(settings.sampling(defaults)).toEqual(defaults);
+});
+
+test('a fixed seed stays, a random one moves', () => {
+  let last = 0;
+  const settings = new Settings(() => (last += 1));
+  expect([settings.nextSeed(), settings.nextSeed()]).toEqual([1, 2]);
+  settings.setSeed(true, 42);
+  expect([settings.nextSeed(), settings.nextSeed()]).toEqual([42, 42]);
+  expect(new Settings().nextSeed()).toBe(42);
+});
+
+test.each(['nonsense', '{"temperature":"hot"}', 'null'])('kept %s is as if nothing was', (kept) => {
+  localStorage.setItem('pediatricsgpt.settings', kept);
+  expect(new Settings().sampling(defaults)).toEqual(defaults);
+});
+
+test('a browser without storage still has settings', () => {
+  vi.stubGlobal('localStorage', undefined);
+  const settings = new Settings();
+  settings.set('temperature', 1);
+  expect(settings.sampling(defaults).temperature).toBe(1);
+});

@@ -1,0 +1,150 @@
+import type {
+  DeviceReport,
+  EngineApi,
+  GenerateEvent,
+  GenerateRequest,
+  GenerateResult,
+  LoadProgress,
+  ModelInfo,
+  WorkerCounts,
+} from '../../worker/api.ts';
+
+/** What a scripted engine does. Everything it is asked is written down. */
+export interface Script {
+  readonly device?: Partial<DeviceReport>;
+  readonly progress?: readonly LoadProgress[];
+  readonly info?: Partial<ModelInfo>;
+  /** Thrown by `open`, one after another; then it opens. */
+  readonly openFailures?: unknown[];
+  /** The pieces of each answer in turn; the last goes on for ever. */
+  readonly answers?: readonly (readonly string[])[];
+  /** Thrown by `generate` after this many pieces, once. */
+  readonly failure?: { readonly after: number; readonly error: unknown };
+  readonly finish?: 'stop' | 'length';
+  /** Waited for between two steps; a test holds the engine with it. */
+  readonly pause?: () => Promise<void>;
+}
+
+const sampling = { temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1.1, maxTokens: 256 };
+
+export const fakeInfo: ModelInfo = {
+  id: 'fake',
+  name: { zh: '假模型', en: 'Fake model' },
+  licence: 'MIT',
+  intendedUse: { zh: '测试', en: 'Tests' },
+  limits: { zh: '什么都不懂', en: 'Knows nothing' },
+  bytes: 13_107_200,
+  parameters: 15_000_000,
+  capacity: 1024,
+  tasks: ['medkqa', 'evidiag', 'trerecom'].map((id) => ({ id, title: { zh: id, en: id } })),
+  adapterMode: 'merged',
+  sampling,
+  backend: 'wgsl',
+  variant: 'f32',
+  adapter: 'fake adapter',
+  selfTest: { maxLogitDifference: 0.0003, tolerance: 0.01 },
+  fetched: ['shard-00000.bin'],
+};
+
+/** An engine that follows a script and keeps the rules of `EngineApi`: one answer at a time. */
+export class FakeEngine implements EngineApi {
+  readonly requests: GenerateRequest[] = [];
+  readonly opened: string[] = [];
+  stops = 0;
+  readonly #script: Script;
+  #isRunning = false;
+  #isStopped = false;
+  #failure: Script['failure'];
+  #lose: (reason: string) => void = () => undefined;
+  readonly #lost: Promise<string>;
+
+  constructor(script: Script = {}) {
+    this.#script = script;
+    this.#failure = script.failure;
+    this.#lost = new Promise((resolve) => {
+      this.#lose = resolve;
+    });
+  }
+
+  probe(): Promise<DeviceReport> {
+    const device = { webgpu: true, adapter: 'fake adapter', shaderF16: false, subgroups: false };
+    return Promise.resolve({ ...device, ...this.#script.device });
+  }
+
+  async open(url: string, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
+    this.opened.push(url);
+    for (const progress of this.#script.progress ?? []) {
+      onProgress(progress);
+      await this.#script.pause?.();
+    }
+    const failure = this.#script.openFailures?.shift();
+    if (failure !== undefined) throw failure;
+    return { ...fakeInfo, ...this.#script.info };
+  }
+
+  async generate(
+    request: GenerateRequest,
+    onEvent: (event: GenerateEvent) => void,
+  ): Promise<GenerateResult> {
+    if (this.#isRunning) throw new Error('the page asked twice at once');
+    this.#isRunning = true;
+    this.#isStopped = false;
+    this.requests.push(structuredClone(request));
+    try {
+      return await this.#answer(onEvent);
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+
+  stop(): Promise<void> {
+    this.stops += 1;
+    this.#isStopped = true;
+    return Promise.resolve();
+  }
+
+  counts(): Promise<WorkerCounts> {
+    return Promise.resolve({ decodeSteps: 0, decodeStepsAfterStop: 0 });
+  }
+
+  lost(): Promise<string> {
+    return this.#lost;
+  }
+
+  /** Takes the GPU away. */
+  lose(reason: string): void {
+    this.#lose(reason);
+  }
+
+  async #answer(onEvent: (event: GenerateEvent) => void): Promise<GenerateResult> {
+    const answers = this.#script.answers ?? [['好的', '。']];
+    const pieces = answers[Math.min(this.requests.length, answers.length) - 1] ?? [];
+    for (const done of [16, 32]) {
+      onEvent({ kind: 'prefill', done, total: 32 });
+      await this.#script.pause?.();
+    }
+    let text = '';
+    for (const [i, piece] of pieces.entries()) {
+      if (this.#isStopped) break;
+      if (this.#failure?.after === i) {
+        const { error } = this.#failure;
+        this.#failure = undefined;
+        throw error;
+      }
+      text += piece;
+      onEvent({ kind: 'piece', text: piece, outputTokens: i + 1 });
+      await this.#script.pause?.();
+    }
+    return {
+      text,
+      tokens: [],
+      promptTokens: 32,
+      reusedTokens: 0,
+      outputTokens: pieces.length,
+      prefillTokensPerSecond: 100,
+      decodeTokensPerSecond: 12.34,
+      taskSwitchMs: 1,
+      finish: this.#isStopped ? 'cancelled' : (this.#script.finish ?? 'stop'),
+    };
+  }
+}

@@ -1,0 +1,102 @@
+import { beforeEach, expect, test, vi } from 'vitest';
+import { FakeEngine, fakeInfo, type Script } from './testing/fake-engine.ts';
+import { FakeRecords } from './testing/fake-records.ts';
+import { FakeStorage } from './testing/fake-storage.ts';
+import { Workspace } from './workspace.svelte.ts';
+
+beforeEach(() => {
+  vi.stubGlobal('localStorage', new FakeStorage());
+  vi.stubGlobal('requestAnimationFrame', (run: () => void) => setTimeout(run, 0));
+});
+
+function setUp(script: Script = {}) {
+  const engine = new FakeEngine(script);
+  const folder = (): string => 'http://localhost/models/nano/';
+  const workspace = new Workspace({ engine, records: new FakeRecords(), folder, languages: [] });
+  return { engine, workspace };
+}
+
+test('each task has its own conversation, and the request names the task', async () => {
+  const { engine, workspace } = setUp();
+  await workspace.start();
+  workspace.chat.draft = '知识';
+  await workspace.send();
+  workspace.choose('evidiag');
+  expect(workspace.chat.turns).toEqual([]);
+  workspace.chat.draft = '诊断';
+  await workspace.send();
+  expect(engine.requests.map(({ task, turns }) => [task, turns.length])).toEqual([
+    ['medkqa', 1],
+    ['evidiag', 1],
+  ]);
+  workspace.choose('medkqa');
+  expect(workspace.chat.questions).toEqual(['知识']);
+});
+
+test('settings reach the engine', async () => {
+  const { engine, workspace } = setUp();
+  await workspace.start();
+  workspace.settings.set('temperature', 0.8);
+  workspace.settings.setSeed(true, 7);
+  workspace.chat.draft = '问';
+  await workspace.send();
+  expect(engine.requests[0]).toMatchObject({ seed: 7, sampling: { temperature: 0.8 } });
+});
+
+test('before the model is there nothing is asked, the draft stays, and danger is seen', async () => {
+  const { engine, workspace } = setUp();
+  expect(workspace.canAsk('medkqa')).toBe(false);
+  workspace.chat.draft = '孩子抽搐了';
+  await workspace.send();
+  expect(engine.requests).toEqual([]);
+  expect(workspace.chat.draft).toBe('孩子抽搐了');
+  expect(workspace.alarm.isOpen).toBe(true);
+});
+
+test('typing is looked at after a pause, sending at once', async () => {
+  vi.useFakeTimers();
+  const { workspace } = setUp();
+  workspace.typed('嘴唇发紫');
+  expect(workspace.alarm.signs).toEqual([]);
+  vi.advanceTimersByTime(300);
+  expect(workspace.alarm.isOpen).toBe(true);
+  expect(localStorage.getItem('pediatricsgpt.draft.medkqa')).toBe('嘴唇发紫');
+  vi.useRealTimers();
+  await workspace.start();
+  workspace.choose('trerecom');
+  workspace.chat.draft = '误吞电池';
+  await workspace.send();
+  expect(workspace.alarm.signs.map(({ id }) => id)).toEqual(['battery-or-magnet']);
+});
+
+test('a draft that was kept with a danger sign in it warns from the start', () => {
+  localStorage.setItem('pediatricsgpt.draft.medkqa', '叫不醒');
+  expect(setUp().workspace.alarm.isOpen).toBe(true);
+});
+
+test('a task that the model lacks is not asked', async () => {
+  const { workspace } = setUp({ info: { tasks: fakeInfo.tasks.slice(0, 1) } });
+  await workspace.start();
+  expect(workspace.canAsk('medkqa')).toBe(true);
+  expect(workspace.canAsk('trerecom')).toBe(false);
+});
+
+test('one answer at a time: another task waits', async () => {
+  let go: () => void = () => undefined;
+  const pause = (): Promise<void> => new Promise((resolve) => (go = resolve));
+  const { workspace } = setUp({ pause });
+  await workspace.start();
+  workspace.chat.draft = '问';
+  const asking = workspace.send();
+  workspace.choose('evidiag');
+  expect(workspace.canAsk('evidiag')).toBe(false);
+  const running = setInterval(() => go(), 1);
+  await asking;
+  clearInterval(running);
+  expect(workspace.canAsk('evidiag')).toBe(true);
+});
+
+test('the chosen task is remembered', () => {
+  setUp().workspace.choose('trerecom');
+  expect(setUp().workspace.task).toBe('trerecom');
+});

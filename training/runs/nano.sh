@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# From raw corpora to an exported checkpoint: corpus, tokenizer, CPT, SFT, DFPO, MoE-Adapter, finish,
+# routed twin, export, golden files, evaluation, model card. Steps that are done are skipped, so the
+# command is safe to repeat; with --max-seconds it stops cleanly (exit code 3) and a rerun goes on.
+#   training/runs/nano.sh --preset ci|nano|nano-gpu --data DIR --out DIR [--max-seconds N]
+set -euo pipefail
+start=$PWD
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-}
+if [ -z "$python" ]; then
+  python=python3
+  [ -x .venv/bin/python ] && python=$PWD/.venv/bin/python
+fi
+arguments=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --data | --out) # as seen from where the command was given
+      name=$1 value=${2:?$1 needs a folder}
+      [[ $value = /* ]] || value=$start/$value
+      arguments+=("$name" "$value")
+      shift 2
+      ;;
+    *)
+      arguments+=("$1")
+      shift
+      ;;
+  esac
+done
+set -x
+exec "$python" -m training.run "${arguments[@]}"
