@@ -26,12 +26,7 @@ export default ts.config(
     languageOptions: {
       globals: { ...globals.browser, ...globals.worker, ...globals.node },
       parserOptions: {
-        project: [
-          'tsconfig.json',
-          'convert/tsconfig.json',
-          'src/node/tsconfig.json',
-          'e2e/tsconfig.json',
-        ],
+        projectService: { allowDefaultProject: ['*.config.ts'] },
         tsconfigRootDir: import.meta.dirname,
         extraFileExtensions: ['.svelte'],
       },

@@ -48,3 +48,16 @@ test('a full storage is told as StorageFull', async ({ app, page, server }) => {
   await app.open('tiny');
   await messages(app, 'StorageFull');
 });
+
+test('a GPU that goes away is told as DeviceLost, and is there again after a reload', async ({
+  app,
+  browser,
+}) => {
+  await app.openReady('tiny');
+  const devtools = await browser.newBrowserCDPSession();
+  // No answer comes: the command ends the process that would give it.
+  void devtools.send('Browser.crashGpuProcess').catch(() => undefined);
+  await messages(app, 'DeviceLost');
+  await app.page.reload();
+  await app.ready();
+});

@@ -21,13 +21,13 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let row = id.x * 4;
   if (row >= N) { return; }
   let rows = min(vec4u(row, row + 1, row + 2, row + 3), vec4u(N - 1)) * (P / 4);
-  let from = (id.z * LINEARS + SEGMENT + row / ROWS) * (P / 4);
+  let source = (id.z * LINEARS + SEGMENT + row / ROWS) * (P / 4);
   var sums = vec4f();
   for (var i = 0u; i < P / 4; i++) {
     let four = mat4x4f(
       vec4f(b[rows.x + i]), vec4f(b[rows.y + i]), vec4f(b[rows.z + i]), vec4f(b[rows.w + i]),
     );
-    sums += z[from + i] * four;
+    sums += z[source + i] * four;
   }
   for (var i = 0u; i < 4 && row + i < N; i++) { y[id.z * Y + FROM + row + i] += sums[i]; }
 }

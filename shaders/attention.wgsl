@@ -32,9 +32,9 @@ var<workgroup> weights: array<f32, TILE>;
 var<workgroup> lane_value: array<f32, LANES>;
 var<workgroup> lane_sum: array<vec4f, LANES>;
 
-fn score(from: u32) -> f32 {
+fn score(start: u32) -> f32 {
   var sum = 0.0;
-  for (var i = 0u; i < DH / 4; i++) { sum += dot(query[i], vec4f(keys[from + i])); }
+  for (var i = 0u; i < DH / 4; i++) { sum += dot(query[i], vec4f(keys[start + i])); }
   return sum;
 }
 

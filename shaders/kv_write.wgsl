@@ -21,8 +21,8 @@ struct Params {
 fn main(@builtin(global_invocation_id) id: vec3u) {
   let width = KV / 4;
   if (id.x >= width) { return; }
-  let from = id.z * (Q / 4 + 2 * width) + Q / 4 + id.x;
+  let source = id.z * (Q / 4 + 2 * width) + Q / 4 + id.x;
   let to = (params.position + id.z) * width + id.x;
-  keys[to] = vec4<elem>(qkv[from]);
-  values[to] = vec4<elem>(qkv[from + width]);
+  keys[to] = vec4<elem>(qkv[source]);
+  values[to] = vec4<elem>(qkv[source + width]);
 }

@@ -68,12 +68,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         w_tile[at + 32 * STRIDE],
         w_tile[at + 48 * STRIDE],
       );
-      let from = token * STRIDE + k;
+      let source = token * STRIDE + k;
       sums += mat4x4f(
-        x_tile[from] * weights,
-        x_tile[from + 8 * STRIDE] * weights,
-        x_tile[from + 16 * STRIDE] * weights,
-        x_tile[from + 24 * STRIDE] * weights,
+        x_tile[source] * weights,
+        x_tile[source + 8 * STRIDE] * weights,
+        x_tile[source + 16 * STRIDE] * weights,
+        x_tile[source + 24 * STRIDE] * weights,
       );
     }
     workgroupBarrier();

@@ -7,7 +7,7 @@ import { arrows, rooms } from '../.ci/rooms.js';
 const eslint = new ESLint({
   overrideConfig: [
     ts.configs.disableTypeChecked as never,
-    { languageOptions: { parserOptions: { project: null } } },
+    { languageOptions: { parserOptions: { projectService: false, project: null } } },
   ],
 });
 

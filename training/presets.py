@@ -66,7 +66,7 @@ CI = Preset(
     dfpo=StagePreset(256, 8, 1e-4, 1e-4, steps=20, valid_times=1),
     expert=StagePreset(256, 8, 5e-3, 5e-3, steps=150, warmdown=0.4, floor=0.5, valid_times=2),
     finish=StagePreset(
-        256, 8, 2.5e-3, 1e-1, steps=90, start=1.0, warmdown=1.0, weight_decay=0.0, valid_times=2
+        256, 8, 5e-3, 1.0, steps=90, start=1.0, warmdown=1.0, weight_decay=0.0, valid_times=2
     ),
     finish_share=0.6,
     mu=1.0,
@@ -86,12 +86,12 @@ NANO = Preset(
     sft=StagePreset(768, 6, 6e-4, 6e-4, seconds=12.5 * 60, warmdown=0.8, valid_times=5),
     dfpo=StagePreset(384, 16, 1e-5, 1e-5, seconds=4 * 60, warmdown=0.5, weight_decay=0.0),
     expert=StagePreset(
-        768, 6, 2e-3, 4e-3, seconds=6.5 * 60, warmdown=0.4, floor=0.5, weight_decay=0.0
+        768, 6, 2e-3, 4e-3, seconds=5 * 60, warmdown=0.4, floor=0.5, weight_decay=0.0
     ),
     finish=StagePreset(
-        768, 6, 1e-3, 5e-2, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
+        768, 6, 2e-3, 0.5, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
     ),
-    finish_share=0.4,
+    finish_share=0.7,
     compile=True,
     golden="nano",
     golden_tensors=False,
@@ -105,11 +105,11 @@ NANO_GPU = Preset(
     cpt=StagePreset(512, 256, 2e-3, 3e-3, seconds=230, valid_times=12, weight_decay=0.2),
     sft=StagePreset(768, 64, 6e-4, 6e-4, seconds=90, warmdown=0.8, valid_times=5),
     dfpo=StagePreset(384, 32, 1e-5, 1e-5, seconds=30, warmdown=0.5, weight_decay=0.0),
-    expert=StagePreset(768, 32, 2e-3, 4e-3, seconds=60, warmdown=0.4, floor=0.5, weight_decay=0.0),
+    expert=StagePreset(768, 32, 2e-3, 4e-3, seconds=40, warmdown=0.4, floor=0.5, weight_decay=0.0),
     finish=StagePreset(
-        768, 32, 1e-3, 5e-2, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
+        768, 32, 2e-3, 0.5, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
     ),
-    finish_share=0.4,
+    finish_share=0.7,
     max_tokens=120_000_000,
     compile=True,
     device="auto",

@@ -137,12 +137,16 @@ describe('sampler', () => {
   });
 
   it('keeps the fewest tokens whose share reaches top p, and always one', () => {
-    const logits = of(Math.log(0.5), Math.log(0.3), Math.log(0.2));
-    expect(seen(logits, { ...plain, topP: 0 })).toEqual(new Set([0]));
-    expect(seen(logits, { ...plain, topP: 0.4 })).toEqual(new Set([0]));
+    const logits = of(Math.log(0.3), Math.log(0.5), Math.log(0.2));
+    expect(seen(logits, { ...plain, topP: 0 })).toEqual(new Set([1]));
+    expect(seen(logits, { ...plain, topP: 0.4 })).toEqual(new Set([1]));
     expect(seen(logits, { ...plain, topP: 0.6 })).toEqual(new Set([0, 1]));
     expect(seen(logits, { ...plain, topP: 0.9 })).toEqual(new Set([0, 1, 2]));
     expect(seen(logits, { ...plain, topP: 1 })).toEqual(new Set([0, 1, 2]));
+  });
+
+  it('breaks ties at the edge of top p by the lower id', () => {
+    expect(seen(of(1, 1, 1, 1), { ...plain, topP: 0.5 })).toEqual(new Set([0, 1]));
   });
 
   it('measures top p among the top k', () => {

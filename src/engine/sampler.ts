@@ -85,7 +85,7 @@ function withPenalty(
 ): Float32Array {
   if (penalty === 1 || recent.length === 0) return logits;
   const scores = logits.slice();
-  for (const id of new Set(recent.slice(-PENALTY_WINDOW))) {
+  for (const id of recent.slice(-PENALTY_WINDOW)) {
     const logit = logits[id];
     if (logit !== undefined) scores[id] = logit > 0 ? logit / penalty : logit * penalty;
   }
@@ -97,10 +97,9 @@ const SORT_FROM = 512;
 
 /** The `count` highest scores, highest first; equal ones by id. */
 function highest(scores: Float32Array, count: number): Candidate[] {
-  const byScore = (a: Candidate, b: Candidate): number => b.logit - a.logit || a.id - b.id;
   if (count >= Math.min(scores.length, SORT_FROM)) {
     const all = Array.from(scores, (logit, id) => ({ id, logit }));
-    return all.sort(byScore).slice(0, count);
+    return all.sort((a, b) => b.logit - a.logit).slice(0, count); // stable: equal ones by id
   }
   // Kept in order; most scores fail against the last and cost one comparison.
   const kept: Candidate[] = [];

@@ -57,6 +57,7 @@ export class Chat {
   );
   readonly #options: ChatOptions;
   #lastKept = 0;
+  #answering: Promise<void> = Promise.resolve();
 
   constructor(options: ChatOptions) {
     this.#options = options;
@@ -87,7 +88,7 @@ export class Chat {
     this.putAway = [];
     this.draft = '';
     this.keepDraft();
-    await this.#answer(null);
+    await this.#run(null);
     return true;
   }
 
@@ -95,7 +96,7 @@ export class Chat {
   async regenerate(): Promise<void> {
     const last = this.turns.at(-1);
     if (!last || this.isRunning || this.#options.sampling() === null) return;
-    await this.#answer(last.role === 'assistant' ? last : null);
+    await this.#run(last.role === 'assistant' ? last : null);
   }
 
   /** Ends the running answer: what is there stays, marked as stopped. */
@@ -116,8 +117,10 @@ export class Chat {
     void this.#keep();
   }
 
-  /** Begins anew. What was there can be taken back until the next question. */
+  /** Begins anew, once a running answer has stopped. It can be taken back until the next question. */
   async startAnew(): Promise<void> {
+    await this.stop();
+    await this.#answering;
     if (this.isRunning || this.turns.length === 0) return;
     this.putAway = this.turns;
     this.turns = [];
@@ -135,6 +138,11 @@ export class Chat {
     this.turns = this.putAway;
     this.putAway = [];
     await this.#keep();
+  }
+
+  #run(turn: AssistantTurn | null): Promise<void> {
+    this.#answering = this.#answer(turn);
+    return this.#answering;
   }
 
   /** One answer: to the last question, as another try in `turn` where there is one. */

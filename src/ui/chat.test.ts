@@ -105,14 +105,12 @@ test('a second question carries the conversation so far', async () => {
 test('the question is kept before the engine gets it', async () => {
   const { engine, records, ask } = setUp();
   const seen: number[] = [];
-  const { generate } = engine;
-  engine.generate = (request, onEvent) => {
+  engine.onGenerate = () => {
     seen.push(records.saved.length);
     expect(records.saved.at(-1)).toEqual([
       { role: 'user', text: '问' },
       { role: 'assistant', text: '' },
     ]);
-    return generate.call(engine, request, onEvent);
   };
   await ask('问');
   expect(seen).toEqual([1]);
@@ -290,6 +288,19 @@ test('a new conversation can be taken back until the next question', async () =>
   await ask('新问');
   await chat.takeBack();
   expect(chat.questions).toEqual(['新问']);
+});
+
+test('a new conversation stops a running answer first', async () => {
+  const gate = new Gate();
+  const { chat, engine, ask } = setUp({ answers: [['一', '二']], pause: gate.pause });
+  const asking = ask('问');
+  await gate.step(2);
+  const anew = chat.startAnew();
+  await gate.run();
+  await Promise.all([asking, anew]);
+  expect(engine.stops).toBe(1);
+  expect(chat.turns).toEqual([]);
+  expect(chat.putAway).toHaveLength(2);
 });
 
 test('storage that is full is said, and the answer goes on', async () => {

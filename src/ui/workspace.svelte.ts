@@ -92,9 +92,15 @@ export class Workspace {
 
   async startAnew(): Promise<void> {
     const { chat, alarm } = this;
-    await chat.stop();
     await chat.startAnew();
     alarm.forget();
+  }
+
+  /** Begins anew with the last question: it did not fit behind what was said before. */
+  async askAnew(): Promise<void> {
+    const question = this.chat.questions.at(-1) ?? '';
+    await this.startAnew();
+    if (this.chat.draft === '') this.typed(question);
   }
 
   /** Whether the loaded model knows this task. */

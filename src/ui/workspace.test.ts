@@ -1,4 +1,5 @@
 import { beforeEach, expect, test, vi } from 'vitest';
+import { Failure } from '../failure.ts';
 import { FakeEngine, fakeInfo, type Script } from './testing/fake-engine.ts';
 import { FakeRecords } from './testing/fake-records.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
@@ -99,4 +100,15 @@ test('one answer at a time: another task waits', async () => {
 test('the chosen task is remembered', () => {
   setUp().workspace.choose('trerecom');
   expect(setUp().workspace.task).toBe('trerecom');
+});
+
+test('a question that did not fit is taken along into the new conversation', async () => {
+  const error = new Failure('PromptTooLong', '1100 of 1024');
+  const { workspace } = setUp({ failure: { after: 0, error } });
+  await workspace.start();
+  workspace.chat.draft = '很长的问题';
+  await workspace.send();
+  await workspace.askAnew();
+  expect(workspace.chat.turns).toEqual([]);
+  expect(workspace.chat.draft).toBe('很长的问题');
 });

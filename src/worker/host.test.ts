@@ -4,15 +4,28 @@ import type { GenerateEvent, GenerateRequest, LoadProgress } from './api.ts';
 import { Host } from './host.ts';
 
 /** A GPU that can be lost and an engine that answers when the test says so. */
-const fake = vi.hoisted(() => ({
-  lose: (_reason: string): void => undefined,
-  finish: (): void => undefined,
-  emit: (_event: unknown): void => undefined,
-  signal: undefined as AbortSignal | undefined,
-  stops: 0,
-  disposed: 0,
-  read: [] as string[],
-}));
+interface Fake {
+  lose: (reason: string) => void;
+  finish: () => void;
+  emit: (event: GenerateEvent) => void;
+  signal: AbortSignal | undefined;
+  stops: number;
+  disposed: number;
+  read: string[];
+}
+
+const fake = vi.hoisted((): Fake => {
+  const idle = () => undefined;
+  return {
+    lose: idle,
+    finish: idle,
+    emit: idle,
+    signal: undefined,
+    stops: 0,
+    disposed: 0,
+    read: [],
+  };
+});
 
 vi.mock('../gpu/device.ts', () => ({
   requestGpu: () => Promise.resolve({ lost: new Promise((resolve) => (fake.lose = resolve)) }),
@@ -24,7 +37,7 @@ vi.mock('../engine/engine.ts', () => {
     counts: { decodeSteps: 3, decodeStepsAfterStop: 1 },
     noteStop: () => (fake.stops += 1),
     dispose: () => (fake.disposed += 1),
-    generate: (_request: unknown, onEvent: (event: unknown) => void, signal: AbortSignal) => {
+    generate: (_request: unknown, onEvent: Fake['emit'], signal: AbortSignal) => {
       fake.signal = signal;
       fake.emit = onEvent;
       return new Promise((resolve) => (fake.finish = () => resolve({ text: '好' })));

@@ -15,11 +15,11 @@ export interface Script {
   readonly progress?: readonly LoadProgress[];
   readonly info?: Partial<ModelInfo>;
   /** Thrown by `open`, one after another; then it opens. */
-  readonly openFailures?: unknown[];
+  readonly openFailures?: Error[];
   /** The pieces of each answer in turn; the last goes on for ever. */
   readonly answers?: readonly (readonly string[])[];
   /** Thrown by `generate` after this many pieces, once. */
-  readonly failure?: { readonly after: number; readonly error: unknown };
+  readonly failure?: { readonly after: number; readonly error: Error };
   readonly finish?: 'stop' | 'length';
   /** Waited for between two steps; a test holds the engine with it. */
   readonly pause?: () => Promise<void>;
@@ -51,6 +51,8 @@ export class FakeEngine implements EngineApi {
   readonly requests: GenerateRequest[] = [];
   readonly opened: string[] = [];
   stops = 0;
+  /** Runs when an answer is asked for, before anything else. */
+  onGenerate: () => void = () => undefined;
   readonly #script: Script;
   #isRunning = false;
   #isStopped = false;
@@ -78,7 +80,7 @@ export class FakeEngine implements EngineApi {
       await this.#script.pause?.();
     }
     const failure = this.#script.openFailures?.shift();
-    if (failure !== undefined) throw failure;
+    if (failure) throw failure;
     return { ...fakeInfo, ...this.#script.info };
   }
 
@@ -87,6 +89,7 @@ export class FakeEngine implements EngineApi {
     onEvent: (event: GenerateEvent) => void,
   ): Promise<GenerateResult> {
     if (this.#isRunning) throw new Error('the page asked twice at once');
+    this.onGenerate();
     this.#isRunning = true;
     this.#isStopped = false;
     this.requests.push(structuredClone(request));

@@ -6,7 +6,7 @@ export class FakeRecords implements Records {
   readonly kept = new Map<string, readonly Turn[]>();
   readonly saved: (readonly Turn[])[] = [];
   /** Thrown by every save while it is set. */
-  failure: unknown = null;
+  failure: Error | null = null;
 
   load(task: string): Promise<{ readonly turns: readonly Turn[] } | null> {
     const turns = this.kept.get(task);
@@ -14,7 +14,7 @@ export class FakeRecords implements Records {
   }
 
   save(task: string, turns: readonly Turn[]): Promise<boolean> {
-    if (this.failure !== null) return Promise.reject(asError(this.failure));
+    if (this.failure) return Promise.reject(this.failure);
     this.kept.set(task, structuredClone(turns));
     this.saved.push(structuredClone(turns));
     return Promise.resolve(true);
@@ -24,8 +24,4 @@ export class FakeRecords implements Records {
     this.kept.delete(task);
     return Promise.resolve();
   }
-}
-
-function asError(value: unknown): Error {
-  return value instanceof Error ? value : new Error(String(value));
 }
