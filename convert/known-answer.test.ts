@@ -82,8 +82,8 @@ describe('known answers', () => {
     const row = [8, 8, 8, 8, 8].map((logit, id) => ({ id, logit }));
     const of = (logit: number) =>
       tolerance({ t: { tokens: [1], top: [row.map(({ id }) => ({ id, logit }))], greedy: [] } });
-    expect(of(8)).toEqual({ f32: 0.016, f16: 0.16 });
-    expect(of(-4)).toEqual({ f32: 0.008, f16: 0.08 });
+    expect(of(8)).toEqual({ f32: 0.008, f16: 0.08 });
+    expect(of(-4)).toEqual({ f32: 0.004, f16: 0.04 });
     expect(of(0)).toEqual({ f32: 0.001, f16: 0.01 });
   });
 });

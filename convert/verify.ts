@@ -89,12 +89,16 @@ function infinite(
 ): string | null {
   const plane = qPlaneBytes(dtype, rows, columns);
   const quantized = dtype === 'q4' || dtype === 'q8';
-  const halves = quantized ? block.slice(plane, plane + (rows * columns * 2) / GROUP_SIZE) : null;
+  const halves = quantized
+    ? new Uint8Array(block.subarray(plane, plane + (rows * columns * 2) / GROUP_SIZE))
+    : null;
   if (dtype === 'f32') {
-    const at = new Float32Array(block.slice(0, plane).buffer).findIndex((x) => !Number.isFinite(x));
+    const at = new Float32Array(new Uint8Array(block.subarray(0, plane)).buffer).findIndex(
+      (x) => !Number.isFinite(x),
+    );
     return at === -1 ? null : `value ${at} is not finite`;
   }
-  const bits = new Uint16Array((halves ?? block.slice(0, plane)).buffer);
+  const bits = new Uint16Array((halves ?? new Uint8Array(block.subarray(0, plane))).buffer);
   const at = bits.findIndex((half) => (half & 0x7c00) === 0x7c00);
   return at === -1 ? null : `${quantized ? 'scale' : 'value'} ${at} is not finite`;
 }

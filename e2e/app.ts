@@ -14,8 +14,8 @@ export interface Counts {
 declare global {
   /** Set by the page for these tests: what the worker counts. */
   var pediatricsgpt: { counts(): Promise<Counts> } | undefined;
-  /** Set by `watchText`: what was on the page when U+FFFD was. */
-  var brokenText: string[] | undefined;
+  /** Set by `watchText`: takes what stood on the page when U+FFFD did. */
+  function reportBrokenText(text: string): Promise<void>;
 }
 
 /** Loading compiles every shader and runs the known-answer test, in software. */
@@ -119,20 +119,17 @@ export function asParagraphs(text: string): string {
   return lines.filter((line) => line !== '').join('\n');
 }
 
-/** Looks at every change of the page for U+FFFD, from the first moment on. */
-async function watchText(page: Page): Promise<void> {
+/** Looks at every change of the page for U+FFFD, from the first moment on, over reloads too. */
+async function watchText(page: Page): Promise<readonly string[]> {
+  const found: string[] = [];
+  await page.exposeFunction('reportBrokenText', (text: string) => found.push(text));
   await page.addInitScript(() => {
-    const found: string[] = (globalThis.brokenText = []);
-    const look = (): void => {
+    new MutationObserver(() => {
       const text = document.body?.textContent ?? '';
-      if (text.includes('\uFFFD')) found.push(text);
-    };
-    new MutationObserver(look).observe(document, {
-      childList: true,
-      characterData: true,
-      subtree: true,
-    });
+      if (text.includes('\uFFFD')) void globalThis.reportBrokenText(text);
+    }).observe(document, { childList: true, characterData: true, subtree: true });
   });
+  return found;
 }
 
 /** A server and a page for each test; a page that throws, or shows U+FFFD, fails its test. */
@@ -146,10 +143,10 @@ export const test = base.extend<{ server: AppServer; app: App }>({
   app: async ({ page, server }, use) => {
     const errors: string[] = [];
     page.on('pageerror', (error) => errors.push(error.message));
-    await watchText(page);
+    const broken = await watchText(page);
     await use(new App(page, server));
     expect(errors).toEqual([]);
-    expect(await page.evaluate(() => globalThis.brokenText)).toEqual([]);
+    expect(broken).toEqual([]);
   },
 });
 

@@ -141,7 +141,7 @@ describe('packing', () => {
         expect(block.length % 16).toBe(0);
         const unpack = dtype === 'q4' ? unpackQ4 : unpackQ8;
         // From a shard a block starts anywhere in a buffer, so views of it are not aligned.
-        const inside = new Uint8Array(block.length + 3);
+        const inside = Buffer.alloc(block.length + 3);
         inside.set(block, 3);
         expect(dequantizeBlock(dtype, inside.subarray(3), rows, columns)).toEqual(
           unpack(packed, rows, columns),

@@ -135,11 +135,12 @@ export function dequantizeBlock(
     throw new RangeError(`${dtype} block of ${rows} x ${columns} in ${bytes.length} bytes`);
   }
   const plane = qPlaneBytes(dtype, rows, columns);
-  const q = bytes.slice(0, plane); // a copy, so that views of 2 and 4 bytes are aligned
+  // Copies, so that views of 2 and 4 bytes are aligned; slice() of Node's Buffer would not copy.
+  const q = new Uint8Array(bytes.subarray(0, plane));
   if (dtype === 'f32') return new Float32Array(q.buffer);
   if (dtype === 'f16') return Float32Array.from(new Uint16Array(q.buffer), halfToFloat);
   const groups = (rows * columns) / GROUP_SIZE;
-  const scale = new Uint16Array(bytes.slice(plane, plane + 2 * groups).buffer);
+  const scale = new Uint16Array(new Uint8Array(bytes.subarray(plane, plane + 2 * groups)).buffer);
   return dtype === 'q4'
     ? unpackQ4({ q, scale }, rows, columns)
     : unpackQ8({ q, scale }, rows, columns);

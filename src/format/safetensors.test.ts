@@ -44,6 +44,8 @@ describe('a safetensors file', () => {
     );
     expect(toFloat32('F16', Uint8Array.of(0, 0x3c, 0, 0xc0))).toEqual(Float32Array.of(1, -2));
     expect(toFloat32('BF16', Uint8Array.of(0x80, 0x3f, 0, 0xc0))).toEqual(Float32Array.of(1, -2));
+    const pooled = Buffer.from(Float32Array.of(7, 8).buffer).subarray(4);
+    expect(toFloat32('F32', Buffer.concat([pooled]))).toEqual(Float32Array.of(8));
     expect(() => toFloat32('I32', new Uint8Array(4))).toThrow('I32');
   });
 

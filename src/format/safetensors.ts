@@ -129,7 +129,7 @@ export function parseSafetensors(file: Uint8Array): ReadonlyMap<string, Safetens
 
 /** The values of an F32, F16 or BF16 tensor. @throws Failure BadCheckpoint for other dtypes */
 export function toFloat32(dtype: SafetensorsDtype, bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  const aligned = bytes.slice().buffer;
+  const aligned = new Uint8Array(bytes).buffer; // not slice(): Node's Buffer would not copy
   if (dtype === 'F32') return new Float32Array(aligned);
   if (dtype === 'F16') return Float32Array.from(new Uint16Array(aligned), halfToFloat);
   if (dtype === 'BF16') return Float32Array.from(new Uint16Array(aligned), bfloatToFloat);

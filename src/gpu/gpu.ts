@@ -100,17 +100,13 @@ export class Gpu {
     return this.#buffer(label, bytes, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
   }
 
-  /** Records steps into a pass of `tokens` tokens. */
-  encode(encoder: GPUCommandEncoder, steps: readonly Step[], tokens: number): void {
-    const pass = encoder.beginComputePass();
-    let pipeline: GPUComputePipeline | null = null;
-    for (const step of steps) {
-      if (step.pipeline !== pipeline) pass.setPipeline(step.pipeline);
-      pipeline = step.pipeline;
-      pass.setBindGroup(0, step.group);
-      pass.dispatchWorkgroups(step.grid.x, step.grid.y, Math.ceil(tokens / step.grid.tokens));
+  /** Records steps over `tokens` tokens into an open pass. */
+  encode(pass: GPUComputePassEncoder, steps: readonly Step[], tokens: number): void {
+    for (const { pipeline, group, grid } of steps) {
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(grid.x, grid.y, Math.ceil(tokens / grid.tokens));
     }
-    pass.end();
   }
 
   /**

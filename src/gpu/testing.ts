@@ -136,7 +136,9 @@ export async function runSteps(
 ): Promise<Float32Array> {
   const staging = gpu.staging('test', count * 4);
   const encoder = gpu.device.createCommandEncoder();
-  gpu.encode(encoder, steps, tokens);
+  const pass = encoder.beginComputePass();
+  gpu.encode(pass, steps, tokens);
+  pass.end();
   encoder.copyBufferToBuffer(result, 0, staging, 0, count * 4);
   gpu.device.queue.submit([encoder.finish()]);
   const values = new Float32Array(count);

@@ -14,7 +14,12 @@ export interface Tuning {
   readonly matmulFrom: number;
   /** Tokens of a prefill chunk: stop is answered and progress told between chunks. */
   readonly chunk: number;
+  /** Largest buffer of weights; a larger matrix is cut into several. At most WebGPU's default. */
+  readonly weightBytes: number;
 }
+
+/** maxStorageBufferBindingSize that every adapter has. */
+const defaultBinding = 128 << 20;
 
 /** Measured on SwiftShader and Mesa lavapipe: lanes and tiles in workgroup memory only cost. */
 export const softwareTuning: Tuning = {
@@ -23,6 +28,7 @@ export const softwareTuning: Tuning = {
   attentionLanes: 16,
   matmulFrom: Infinity,
   chunk: 16,
+  weightBytes: defaultBinding,
 };
 
 export const gpuTuning: Tuning = {
@@ -31,6 +37,7 @@ export const gpuTuning: Tuning = {
   attentionLanes: 128,
   matmulFrom: 8,
   chunk: 64,
+  weightBytes: defaultBinding,
 };
 
 /** The cut for an adapter. Software drivers call themselves fallback, or by their names. */

@@ -9,7 +9,7 @@ import { checkTask, samplingOf, type AskOptions } from './options.ts';
 import { Watchdog } from './watchdog.ts';
 
 /** Compiling shaders on a software driver is the longest silence of a healthy run. */
-const SILENCE_MS = 180_000;
+const SILENCE_MS = 300_000;
 
 /** A loaded package on this machine's GPU, ready for questions. */
 export class Host {

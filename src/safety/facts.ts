@@ -60,7 +60,7 @@ interface Reading {
 }
 
 /** Every body temperature that the text states, in degrees Celsius. */
-export function bodyTemperatures(text: string): Reading[] {
+function bodyTemperatures(text: string): Reading[] {
   const readings: Reading[] = [];
   const number = /(?<![\d.])(\d{2,3}(?:\.\d{1,2})?) ?(°? ?c\b|°?f\b|度|°|摄氏度|degrees?)?/g;
   for (const found of text.matchAll(number)) {

@@ -1,5 +1,5 @@
 /** Two patterns that must both be there, within one breath of each other. */
-export type Pattern = RegExp | readonly [RegExp, RegExp];
+type Pattern = RegExp | readonly [RegExp, RegExp];
 
 export interface DangerSign {
   readonly id: string;

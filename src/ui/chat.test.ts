@@ -5,48 +5,7 @@ import { shownAnswer } from './conversation.ts';
 import { FakeEngine, fakeInfo, type Script } from './testing/fake-engine.ts';
 import { FakeRecords } from './testing/fake-records.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
-
-/** Frames that a test lets happen. */
-class Frames {
-  readonly #waiting: (() => void)[] = [];
-  asked = 0;
-  readonly request = (run: () => void): void => {
-    this.asked += 1;
-    this.#waiting.push(run);
-  };
-
-  paint(): void {
-    for (const run of this.#waiting.splice(0)) run();
-  }
-}
-
-/** An engine that goes one step at a time. */
-class Gate {
-  #open: () => void = () => undefined;
-  #isWaiting = false;
-  readonly pause = (): Promise<void> =>
-    new Promise((resolve) => {
-      this.#isWaiting = true;
-      this.#open = resolve;
-    });
-
-  async step(times = 1): Promise<void> {
-    for (let i = 0; i < times; i += 1) {
-      await vi.waitUntil(() => this.#isWaiting);
-      this.#isWaiting = false;
-      this.#open();
-    }
-    await vi.waitUntil(() => this.#isWaiting);
-  }
-
-  async run(): Promise<void> {
-    for (let i = 0; i < 50; i += 1) {
-      this.#isWaiting = false;
-      this.#open();
-      await Promise.resolve();
-    }
-  }
-}
+import { Frames, Gate } from './testing/steps.ts';
 
 beforeEach(() => {
   vi.stubGlobal('localStorage', new FakeStorage());

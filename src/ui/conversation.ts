@@ -4,12 +4,12 @@ import { recallJson, remember } from './memory.ts';
 import type { Trouble } from './trouble.ts';
 
 /** What is known of an answer once it has ended. */
-export type AnswerFacts = Pick<
+type AnswerFacts = Pick<
   GenerateResult,
   'outputTokens' | 'promptTokens' | 'reusedTokens' | 'decodeTokensPerSecond' | 'finish'
 >;
 
-export type AnswerState = 'streaming' | 'done' | 'stopped' | 'failed';
+type AnswerState = 'streaming' | 'done' | 'stopped' | 'failed';
 
 /** One try at answering a question; asking again adds another and keeps this one. */
 export interface Answer {

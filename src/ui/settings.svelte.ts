@@ -13,11 +13,7 @@ export const ranges = {
 } as const;
 
 export type SettingName = 'temperature' | 'repetitionPenalty' | 'maxTokens';
-export const settingNames: readonly SettingName[] = [
-  'temperature',
-  'repetitionPenalty',
-  'maxTokens',
-];
+const settingNames: readonly SettingName[] = ['temperature', 'repetitionPenalty', 'maxTokens'];
 
 /** What may have been kept; anything else is as if nothing was. */
 const keptShape = v.object({

@@ -116,6 +116,7 @@ def test_golden_refuses_what_cannot_be_compared(run, monkeypatch):
         (tokens, 0.5, 15),
     ):
         assert not Answer("q", [3], chosen, "t", margin, distinct).qualifies()
+    assert not Answer("q", [3], tokens, "t\ufffd", 0.5, 32).qualifies()
     bad = Answer("q", [3], [2] * 32, "t", 0.5, 1)
     monkeypatch.setattr(golden, "answer", lambda *_: bad)
     with pytest.raises(ValueError, match="no prompt"):

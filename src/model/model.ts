@@ -1,0 +1,230 @@
+import { Failure } from '../failure.ts';
+import type { Manifest, ModelConfig } from '../format/manifest.ts';
+import type { GpuDevice, Variant } from '../gpu/device.ts';
+import { Gpu } from '../gpu/gpu.ts';
+import { planAdapter } from './adapter.ts';
+import { checkSizes, sizesOf } from './config.ts';
+import { createForward, type Forward, type ForwardParts } from './forward.ts';
+import { profile, type KernelTimes } from './profile.ts';
+import { createState } from './state.ts';
+import { traceTokens, type Trace } from './trace.ts';
+import { Uploads, type UploadProgress } from './uploads.ts';
+import { planWeights } from './weights.ts';
+
+export interface PrefillOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * A package's model on the GPU with one conversation's KV cache. Its calls may not overlap.
+ * Whatever waits for the GPU fails with DeviceLost where the GPU goes away.
+ */
+export class Model {
+  readonly config: ModelConfig;
+  readonly variant: Variant;
+  readonly #gpu: Gpu;
+  readonly #parts: ForwardParts;
+  readonly #forward: Forward;
+  readonly #tasks: ReadonlySet<string>;
+  readonly #logits: Float32Array<ArrayBuffer>; // [V], the same in every call
+  readonly #ids: Uint32Array<ArrayBuffer>; // [C]
+  readonly #params = new Uint32Array(4);
+  #routed: boolean;
+  #position = 0;
+
+  private constructor(manifest: Manifest, parts: ForwardParts, forward: Forward) {
+    this.config = manifest.config;
+    this.variant = parts.gpu.variant;
+    this.#gpu = parts.gpu;
+    this.#parts = parts;
+    this.#forward = forward;
+    this.#tasks = new Set(manifest.tasks.map(({ id }) => id));
+    this.#logits = new Float32Array(manifest.config.vocab);
+    this.#ids = new Uint32Array(parts.state.chunk);
+    this.#routed = parts.adapter?.info.mode === 'routed';
+  }
+
+  /**
+   * Loads a package that `parseManifest` accepted: one file at a time, none of them kept. The
+   * first task's gates are in place; a package with a router starts with it on.
+   * @throws Failure DeviceLimit, BadPackage, DeviceLost, and what `read` throws
+   */
+  static async load(
+    owner: GpuDevice,
+    manifest: Manifest,
+    read: (file: string) => Promise<Uint8Array>,
+    onProgress: (progress: UploadProgress) => void = () => undefined,
+  ): Promise<Model> {
+    const gpu = new Gpu(owner);
+    try {
+      const sizes = sizesOf(manifest.config);
+      checkSizes(gpu, sizes);
+      const parts = await gpu.withinMemory(manifest.id, async () => {
+        const uploads = new Uploads();
+        const weights = planWeights(gpu, manifest, uploads);
+        const adapter = planAdapter(gpu, manifest, uploads);
+        const state = createState(gpu, sizes, adapter);
+        await uploads.run(gpu, manifest, read, onProgress);
+        return { gpu, sizes, weights, adapter, state };
+      });
+      const model = new Model(manifest, parts, await createForward(parts));
+      const [first] = manifest.tasks;
+      if (first !== undefined) model.setTask(first.id);
+      return model;
+    } catch (error) {
+      gpu.dispose();
+      throw error;
+    }
+  }
+
+  /** Tokens in the KV cache. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /**
+   * Appends tokens to the KV cache, in chunks.
+   * @returns logits [V] of the last token, valid until the next call
+   * @throws Failure Cancelled between chunks (`position` says how far it came), PromptTooLong
+   */
+  async prefill(tokens: readonly number[], options: PrefillOptions = {}): Promise<Float32Array> {
+    const { signal, onProgress } = options;
+    this.#check(tokens);
+    let done = 0;
+    while (done < tokens.length) {
+      if (signal?.aborted) throw new Failure('Cancelled', `stopped after ${done} tokens`);
+      const chunk = tokens.slice(done, done + this.#ids.length);
+      done += chunk.length;
+      this.#submit(chunk, done === tokens.length);
+      if (done < tokens.length) {
+        await this.#gpu.idle();
+        onProgress?.(done, tokens.length);
+      }
+    }
+    await this.#gpu.read(this.#parts.state.staging, this.#logits);
+    onProgress?.(done, tokens.length);
+    return this.#logits;
+  }
+
+  /**
+   * Appends one token.
+   * @returns its logits [V], valid until the next call
+   * @throws Failure PromptTooLong where the cache is full
+   */
+  async decode(token: number): Promise<Float32Array> {
+    const tokens = [token];
+    this.#check(tokens);
+    this.#submit(tokens, true);
+    await this.#gpu.read(this.#parts.state.staging, this.#logits);
+    return this.#logits;
+  }
+
+  /** Forgets the KV cache from this position on. */
+  truncate(position: number): void {
+    if (!Number.isInteger(position) || position < 0 || position > this.#position) {
+      throw new RangeError(`cannot truncate ${this.#position} positions to ${position}`);
+    }
+    this.#position = position;
+  }
+
+  /**
+   * Puts the gates of a task in place. They change every key and value, so the cache is emptied.
+   * @returns elapsed milliseconds until the GPU has them queued
+   * @throws Failure UnknownTask
+   */
+  setTask(task: string): number {
+    if (!this.#tasks.has(task)) {
+      throw new Failure('UnknownTask', `this package has no task ${task}`);
+    }
+    const start = performance.now();
+    this.#parts.adapter?.setTask(task);
+    this.#gpu.device.queue.submit([]);
+    this.#position = 0;
+    return performance.now() - start;
+  }
+
+  /**
+   * Gates from the router, token by token, or from the task. Empties the cache.
+   * @throws Failure NotRouted where the package carries no router
+   */
+  setRouted(on: boolean): void {
+    if (on && this.#parts.adapter?.info.mode !== 'routed') {
+      throw new Failure('NotRouted', 'this package carries no router');
+    }
+    this.#routed = on;
+    this.#position = 0;
+  }
+
+  /** Logits [T, V] at every position of tokens that start a sequence. Empties the cache. */
+  async forwardAll(tokens: readonly number[]): Promise<{ readonly logits: Float32Array }> {
+    const { logits } = await this.trace(tokens);
+    return { logits };
+  }
+
+  /** As forwardAll, with the residual stream after every layer: slow, for tests. */
+  async trace(tokens: readonly number[]): Promise<Trace> {
+    this.#position = 0;
+    this.#check(tokens);
+    return traceTokens(this.#parts, this.#forward, tokens, this.#routed);
+  }
+
+  /** GPU time of one pass by kernel, in milliseconds; null where the GPU has no timestamps. */
+  async profile(tokens: readonly number[]): Promise<KernelTimes | null> {
+    this.#check(tokens);
+    if (tokens.length > this.#ids.length) {
+      throw new RangeError(`a pass takes ${this.#ids.length} tokens, not ${tokens.length}`);
+    }
+    this.#prepare(tokens);
+    const lists = this.#steps(tokens);
+    return profile(this.#gpu, lists, this.#forward.head, tokens.length);
+  }
+
+  dispose(): void {
+    this.#gpu.dispose();
+  }
+
+  /** @throws Failure PromptTooLong; RangeError for what no tokenizer of this model gives */
+  #check(tokens: readonly number[]): void {
+    const { vocab, capacity } = this.config;
+    if (tokens.length === 0) throw new RangeError('no tokens');
+    const bad = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocab);
+    if (bad !== undefined) throw new RangeError(`token ${bad} is not in the vocabulary`);
+    if (this.#position + tokens.length > capacity) {
+      const message = `${this.#position} and ${tokens.length} tokens, room for ${capacity}`;
+      throw new Failure('PromptTooLong', message);
+    }
+  }
+
+  #steps(tokens: readonly number[]) {
+    return [...this.#forward.embed(tokens), ...this.#forward.layers(tokens.length, this.#routed)];
+  }
+
+  /** Writes tokens and params of a pass. */
+  #prepare(tokens: readonly number[]): void {
+    const { queue } = this.#gpu.device;
+    const { state } = this.#parts;
+    this.#ids.set(tokens);
+    queue.writeBuffer(state.tokens, 0, this.#ids, 0, tokens.length);
+    this.#params.set([tokens.length, this.#position, 0]);
+    queue.writeBuffer(state.params, 0, this.#params);
+    this.#params.set([1, this.#position, tokens.length - 1]);
+    queue.writeBuffer(state.headParams, 0, this.#params);
+  }
+
+  /** One pass in one submit; with the head, the last token's logits go to the staging buffer. */
+  #submit(tokens: readonly number[], head: boolean): void {
+    const { state } = this.#parts;
+    this.#prepare(tokens);
+    const encoder = this.#gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const steps of this.#steps(tokens)) this.#gpu.encode(pass, steps, tokens.length);
+    if (head) this.#gpu.encode(pass, this.#forward.head, 1);
+    pass.end();
+    if (head) {
+      encoder.copyBufferToBuffer(state.logits, 0, state.staging, 0, this.#logits.byteLength);
+    }
+    this.#gpu.device.queue.submit([encoder.finish()]);
+    this.#position += tokens.length;
+  }
+}

@@ -1,0 +1,80 @@
+import { ropeTable } from '../gpu/kernels/rope.ts';
+import type { Gpu } from '../gpu/gpu.ts';
+import type { Adapter } from './adapter.ts';
+import type { Sizes } from './config.ts';
+
+/** Keys and values of one layer. */
+export interface LayerCache {
+  readonly keys: GPUBuffer; // elem [S, K, Dh]
+  readonly values: GPUBuffer; // elem [S, K, Dh]
+}
+
+/** What one conversation changes: allocated once for chunks of C tokens, reused by every pass. */
+export interface State {
+  readonly chunk: number; // C
+  readonly params: GPUBuffer; // of the pass
+  readonly headParams: GPUBuffer; // of the head: which row of x it reads
+  readonly tokens: GPUBuffer; // u32 [C]
+  readonly angles: GPUBuffer; // f32 [S, Dh/2, 2]
+  readonly x: GPUBuffer; // f32 [C, D], the residual stream
+  readonly normed: GPUBuffer; // elem [C, D]
+  readonly qkv: GPUBuffer; // f32 [C, (H + 2 K) * Dh]
+  readonly attended: GPUBuffer; // elem [C, H * Dh]
+  readonly gateUp: GPUBuffer; // f32 [C, 2 F]
+  readonly hidden: GPUBuffer; // elem [C, F]
+  readonly middle: GPUBuffer; // f32 [C, S, P] of the adapter
+  readonly routes: ReadonlyMap<string, GPUBuffer>; // per tensor, f32 [C, S, E], routed packages only
+  readonly layers: readonly LayerCache[];
+  readonly logits: GPUBuffer; // f32 [V]
+  readonly staging: GPUBuffer; // of the logits
+}
+
+export function createState(gpu: Gpu, sizes: Sizes, adapter: Adapter | null): State {
+  const { chunk } = gpu.tuning;
+  const { width, mlpWidth, vocab, capacity, kvWidth, headDim, positions } = sizes;
+  const f32 = (label: string, count: number): GPUBuffer => gpu.storage(label, count * 4);
+  const elem = (label: string, count: number): GPUBuffer =>
+    gpu.storage(label, count * gpu.elemBytes);
+  const angles = f32('angles', capacity * headDim);
+  gpu.device.queue.writeBuffer(angles, 0, ropeTable(capacity, headDim, positions.theta));
+  return {
+    chunk,
+    params: gpu.params('params'),
+    headParams: gpu.params('head params'),
+    tokens: f32('tokens', chunk),
+    angles,
+    x: f32('x', chunk * width),
+    normed: elem('normed', chunk * width),
+    qkv: f32('qkv', chunk * sizes.qkvRows),
+    attended: elem('attended', chunk * sizes.queryWidth),
+    gateUp: f32('gate and up', chunk * 2 * mlpWidth),
+    hidden: elem('hidden', chunk * mlpWidth),
+    ...adapterState(chunk, adapter, f32),
+    layers: Array.from({ length: sizes.layers }, (_, i) => ({
+      keys: elem(`keys ${i}`, capacity * kvWidth),
+      values: elem(`values ${i}`, capacity * kvWidth),
+    })),
+    logits: f32('logits', vocab),
+    staging: gpu.staging('logits', vocab * 4),
+  };
+}
+
+function adapterState(
+  chunk: number,
+  adapter: Adapter | null,
+  f32: (label: string, count: number) => GPUBuffer,
+): Pick<State, 'middle' | 'routes'> {
+  if (adapter === null) return { middle: f32('no adapter', 4), routes: new Map() };
+  const sites = [...adapter.sites];
+  const most = Math.max(...sites.map(([, { linears }]) => linears.length));
+  const routed = sites.filter(([, { router }]) => router !== null);
+  return {
+    middle: f32('adapter', chunk * most * adapter.padded),
+    routes: new Map(
+      routed.map(([tensor, { linears }]) => {
+        const count = chunk * linears.length * adapter.info.experts;
+        return [tensor, f32(`gates of ${tensor}`, count)] as const;
+      }),
+    ),
+  };
+}
