@@ -1,12 +1,20 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
+import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
 
 /** Storage in the browser is tied to the port, so it never changes. */
 const port = 4820;
 
+/** While developing, Vite puts styles into the page itself; the built page needs no such thing. */
+const inlineStylesInDev: Plugin = {
+  name: 'inline-styles-in-dev',
+  apply: 'serve',
+  transformIndexHtml: (html) => html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'"),
+};
+
 export default defineConfig({
   base: './',
-  plugins: [svelte()],
+  plugins: [svelte(), inlineStylesInDev],
   worker: { format: 'es' },
   build: { target: 'es2023', chunkSizeWarningLimit: 300 },
   server: { port, strictPort: true },

@@ -1,9 +1,10 @@
 """MODEL_CARD.md from the files of a run: nothing in it is written by hand."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
-from training.batches import TASKS
+from training.batches import TASKS, read_lines
 from training.export import LIMITS, TITLES, USE, data_table, stage_table
 from training.model import Model, parameters
 from training.plots import plot_losses
@@ -58,8 +59,12 @@ def data_section(run: Run) -> str:
     report = read_json(run.out / "corpus" / "report.json")
     rows = [[d["source"], d["licence"], f"{d['records']:,}"] for d in data_table(run)]
     chats = report.get("chat", {})
+    made: Counter[str] = Counter()
+    for chat in read_lines(run.out / "corpus" / "chat.jsonl"):
+        made[chat["task"]] += chat["split"] == "train" and chat["templated"]
     counts = [
-        [task, *(str(chats[task].get(s, 0)) for s in ("train", "valid", "test"))] for task in chats
+        [task, *(str(chats[task].get(s, 0)) for s in ("train", "valid", "test")), str(made[task])]
+        for task in chats
     ]
     absent = report.get("absent", [])
     note = f"\nNot at hand in this run: {', '.join(absent)}.\n" if absent else ""
@@ -70,7 +75,7 @@ def data_section(run: Run) -> str:
         + table(["source", "licence", "records kept"], rows)
         + note
         + f"\nDialogues per task and split; {tokens:,} tokens are packed for CPT:\n\n"
-        + table(["task", "train", "valid", "test"], counts)
+        + table(["task", "train", "valid", "test", "of train: built from templates"], counts)
         + "\nEvery answer is free of doses: a sentence with an amount of a medicine became "
         "`剂量请遵医嘱或说明书。` What each cleaning step removed is in corpus/report.json.\n"
     )
@@ -164,8 +169,8 @@ def failures_section(evaluation: dict) -> str:
         f"- Free doses counted in the evaluated answers: {doses}. The count is by pattern and is no "
         "proof of absence.\n"
         "- Later turns of a dialogue are weakly tied to earlier ones.\n"
-        "- Most training dialogues come from adults' questions on web platforms and from templates; "
-        "a test question may resemble one of them.\n"
+        "- Many training dialogues are built from templates or tables (see Data): their fixed "
+        "phrases come back in answers to questions that they do not fit.\n"
         "- No clinician has judged any answer.\n"
     )
 

@@ -75,7 +75,7 @@ def prompt_tokens(words: PedTokenizer, question: str) -> list[int]:
 
 def answer(model: Model, words: PedTokenizer, question: str, task: int) -> Answer:
     prompt = prompt_tokens(words, question)
-    tokens, margins = model.generate(prompt, COUNT, task, stop=None)
+    tokens, margins = model.generate(prompt, COUNT, task)  # one that ends is of no use
     text = words.decode(tokens)
     return Answer(question, prompt, tokens, text, min(margins), len(set(tokens)))
 

@@ -158,8 +158,6 @@ export type FileInfo = v.InferOutput<typeof file>;
 export type AdapterInfo = v.InferOutput<typeof adapter>;
 export type AdaptedLinear = v.InferOutput<typeof adaptedLinear>;
 export type ChatTemplate = v.InferOutput<typeof template>;
-export type TaskInfo = v.InferOutput<typeof task>;
-export type SamplingInfo = v.InferOutput<typeof sampling>;
 export type KnownAnswer = v.InferOutput<typeof knownAnswer>;
 
 /** Checks the shape of a manifest from outside. @throws Failure BadManifest with the field's path */
