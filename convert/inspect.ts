@@ -38,6 +38,21 @@ export function inspect(manifest: Manifest): readonly string[] {
       'tasks',
       manifest.tasks.map(({ id, title }) => [id, `${title.en} / ${title.zh}`]),
     ),
+    ...origin(manifest.provenance),
+    ...section('tensors', kinds(manifest.tensors)),
+    ...section(
+      'files',
+      manifest.files.map(({ name, bytes, sha256 }) => [
+        name,
+        `${number(bytes).padStart(11)} bytes  ${sha256.slice(0, 16)}`,
+      ]),
+    ),
+  ];
+}
+
+/** Where the weights come from: stages of training, data, measured numbers. */
+function origin(provenance: Manifest['provenance']): string[] {
+  return [
     ...section(
       'stages',
       provenance.stages.map(({ name, steps, tokens, seconds, loss }) => [
@@ -56,14 +71,6 @@ export function inspect(manifest: Manifest): readonly string[] {
     ...section(
       'metrics',
       Object.entries(provenance.metrics).map(([name, value]) => [name, String(value)]),
-    ),
-    ...section('tensors', kinds(manifest.tensors)),
-    ...section(
-      'files',
-      manifest.files.map(({ name, bytes, sha256 }) => [
-        name,
-        `${number(bytes).padStart(11)} bytes  ${sha256.slice(0, 16)}`,
-      ]),
     ),
   ];
 }

@@ -24,11 +24,9 @@ export function goldenOf(model: string, task: Task): Golden {
   const json: unknown = JSON.parse(read(`./fixtures/golden/${model}.json`));
   const found = v.parse(golden, json).tasks[task];
   if (found === undefined) throw new Error(`${model}.json has no task ${task}`);
-  return {
-    prompt: found.prompt,
-    tokens: found.greedy_tokens,
-    text: asParagraphs(found.greedy_text),
-  };
+  // The last of the tokens may be the first half of a character: the page shows no half ones.
+  const text = asParagraphs(found.greedy_text.replace(/\uFFFD+$/, ''));
+  return { prompt: found.prompt, tokens: found.greedy_tokens, text };
 }
 
 /** The text of a few token ids, from the package's own tokenizer.json; half characters left out. */

@@ -87,16 +87,24 @@ test('a visit that broke off goes on where it was', async ({ app, page, server }
   expect(again.filter((path) => whole.includes(path))).toEqual([]);
 });
 
-test('progress counts bytes', async ({ app, page }) => {
-  const phases = new Set<string>();
-  await page.exposeFunction('tell', (phase: string) => phases.add(phase));
-  await page.addInitScript(() => {
-    new MutationObserver(() => {
-      const shown = document.querySelector('[data-testid=load-progress]');
-      const phase = shown?.getAttribute('data-phase');
-      if (phase) void (globalThis as unknown as { tell(p: string): void }).tell(phase);
-    }).observe(document, { childList: true, subtree: true, attributes: true });
-  });
-  await app.openReady('tiny');
-  expect([...phases]).toContain('download');
+test('a download shows its bytes', async ({ app, server }) => {
+  server.break('/models/tiny/shard-00000.bin', 'slow');
+  await app.open('tiny');
+  const shown = app.part('load-progress');
+  await expect(shown).toHaveAttribute('data-phase', 'download');
+  const bar = shown.getByRole('progressbar');
+  const value = async () => Number(await bar.getAttribute('value'));
+  const first = await value();
+  await expect.poll(value, { intervals: [50] }).toBeGreaterThan(first);
+  const total = Number(await bar.getAttribute('max'));
+  expect(total).toBeGreaterThan(200_000);
+  await expect(shown).toContainText(total.toLocaleString('en-US'));
+  await app.ready();
+});
+
+test('two tabs at once fetch a package once', async ({ app, context, server }) => {
+  const other = new App(await context.newPage(), server);
+  await Promise.all([app.open('tiny'), other.open('tiny')]);
+  await Promise.all([app.ready(), other.ready()]);
+  expect(server.requests('/models/tiny/shard-')).toEqual(['/models/tiny/shard-00000.bin']);
 });

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { extname, join, normalize, sep } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 /** A static server for the built app that can be told to fail, and remembers what it was asked. */
@@ -12,6 +13,7 @@ export type Fault =
   | 'cut' // the connection breaks off in the middle
   | 'web-page' // 200 with an HTML page, as servers of one-page apps do
   | 'corrupt' // every byte there, one of them wrong
+  | 'slow' // every byte there, in twenty pieces over a second
   | 'dead'; // no answer at all
 
 export interface LoggedRequest {
@@ -97,7 +99,7 @@ export class AppServer {
       });
       createReadStream(file).pipe(response);
     } else {
-      respondBadly(response, fault, await readFile(file));
+      await respondBadly(response, fault, await readFile(file));
     }
   }
 
@@ -123,11 +125,11 @@ async function find(path: string): Promise<string | null> {
   return null;
 }
 
-function respondBadly(
+async function respondBadly(
   response: ServerResponse,
   fault: Exclude<Fault, 'missing' | 'dead'>,
   bytes: Buffer,
-): void {
+): Promise<void> {
   const half = bytes.subarray(0, bytes.length >> 1);
   const type = 'application/octet-stream';
   switch (fault) {
@@ -142,6 +144,16 @@ function respondBadly(
       response.writeHead(200, { 'content-type': type, 'content-length': bytes.length });
       response.write(half, () => response.destroy());
       return;
+    case 'slow': {
+      response.writeHead(200, { 'content-type': type, 'content-length': bytes.length });
+      const step = Math.ceil(bytes.length / 20);
+      for (let at = 0; at < bytes.length; at += step) {
+        response.write(bytes.subarray(at, at + step));
+        await setTimeout(50);
+      }
+      response.end();
+      return;
+    }
     case 'corrupt': {
       const wrong = Buffer.from(bytes);
       wrong[half.length] = (wrong[half.length] ?? 0) ^ 1;

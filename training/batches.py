@@ -41,6 +41,13 @@ class Batch(NamedTuple):
     segments: Tensor | None  # (B, T)
     tasks: Tensor | None  # (B,)
 
+    @property
+    def answers(self) -> Tensor:
+        """(B, T) bool, of a batch of chats."""
+        if self.counted is None:
+            raise ValueError("a batch of plain text has no answers")
+        return self.counted
+
 
 def read_lines(path: Path) -> Iterator[dict]:
     with path.open(encoding="utf-8") as file:
@@ -278,18 +285,17 @@ class Mix:
 def to_batch(rows: list[tuple[Pool, int]], device: torch.device | str = "cpu") -> Batch:
     """Stacks rows of T + 1 tokens into a batch of T positions."""
 
-    def stack(part: str, dtype) -> np.ndarray | None:
-        if part not in rows[0][0].arrays:
-            return None
+    def stack(part: str, dtype) -> np.ndarray:
         return np.stack([pool.arrays[part][i] for pool, i in rows]).astype(dtype)
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
+    parts = rows[0][0].arrays
     tokens = stack("tokens", np.int64)
-    segments = stack("segments", np.int32)
-    counted = stack("counted", np.bool_)
-    if segments is not None:
+    segments = stack("segments", np.int32) if "segments" in parts else None
+    counted = stack("counted", np.bool_) if "counted" in parts else None
+    if segments is not None and counted is not None:
         # the answer's first token is predicted by a position of the same document
         counted[:, 1:] &= segments[:, 1:] == segments[:, :-1]
     tasks = [pool.task for pool, _ in rows]
@@ -304,9 +310,9 @@ def to_batch(rows: list[tuple[Pool, int]], device: torch.device | str = "cpu") -
 
 def trim(batch: Batch) -> Batch:
     """Cuts the padding that all rows share (rows with one document each)."""
-    last = int(batch.counted.any(0).nonzero().max()) + 1
+    last = int(batch.answers.any(0).nonzero().max()) + 1
     return Batch(
-        batch.tokens[:, :last], batch.targets[:, :last], batch.counted[:, :last], None, batch.tasks
+        batch.tokens[:, :last], batch.targets[:, :last], batch.answers[:, :last], None, batch.tasks
     )
 
 

@@ -31,12 +31,12 @@ class Sums:
     """Running means over answer tokens."""
 
     tokens: int = 0
-    totals: Counter = field(default_factory=Counter)
+    totals: dict[str, float] = field(default_factory=dict)
 
     def add(self, count: int, **values: Tensor) -> None:
         self.tokens += count
         for name, value in values.items():
-            self.totals[name] += float(value)
+            self.totals[name] = self.totals.get(name, 0.0) + float(value)
 
     def means(self) -> dict[str, float]:
         return {name: total / max(1, self.tokens) for name, total in self.totals.items()}
@@ -44,7 +44,7 @@ class Sums:
 
 def log_probs(model: Model, batch: Batch, tasks: Tensor) -> Tensor:
     """(N, V) at the answer tokens."""
-    hidden = model.hidden(batch.tokens, batch.segments, tasks)[batch.counted]
+    hidden = model.hidden(batch.tokens, batch.segments, tasks)[batch.answers]
     return model.lm_head(hidden).float().log_softmax(-1)
 
 
@@ -60,10 +60,10 @@ def compare(run: Run, models: dict[str, Model], task: int) -> dict:
     rows = run.preset.test_rows
     for batch in fixed_batches(run.packed, f"sft-{TASKS[task]}.test", BATCH_ROWS, rows):
         run.deadline.check()
-        count = int(batch.counted.sum())
+        count = int(batch.answers.sum())
         if count == 0:
             continue
-        targets = batch.targets[batch.counted]
+        targets = batch.targets[batch.answers]
 
         def of(model: Model, mode: str, gate_task: int = task, batch: Batch = batch) -> Tensor:
             set_mode(model, mode)

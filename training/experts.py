@@ -59,7 +59,8 @@ class ExpertLinear(nn.Module):
         self.w_noise = nn.Parameter(torch.zeros(inputs, E - 1))
         self.gate_logits = nn.Parameter(torch.zeros(len(config.tasks), E - 1))
         self.mode = "token"
-        self.seen: list[Tensor] | None = None  # receives the router's gates when it is a list
+        self.watched = False
+        self.seen: list[Tensor] = []  # the gates of every pass while it is watched
 
     def gates(self, x: Tensor, tasks: Tensor | None) -> Tensor:
         """x: (B, T, K_in), tasks: (B,) -> gates of the specific experts, (B, T or 1, E - 1) f32."""
@@ -87,7 +88,7 @@ class ExpertLinear(nn.Module):
         if self.mode == "universal":
             return y + (x @ a[0]) @ b[0] * self.scale
         g = self.gates(x, tasks)
-        if self.seen is not None:
+        if self.watched:
             self.seen.append(g.detach())
         g = torch.cat((torch.ones_like(g[..., :1]), g), -1) * self.scale  # (B, T or 1, E)
         inner = x @ a.permute(1, 0, 2).reshape(inputs, E * R)  # (B, T, E R)
@@ -131,6 +132,12 @@ def set_mode(model: Model, mode: str) -> None:
         module.gate_logits.requires_grad_(mode == "task")
 
 
+def watch(model: Model, on: bool) -> None:
+    """Lets every adapted linear keep the gates it uses, in `seen`, or forgets them."""
+    for _, module in adapted(model):
+        module.watched, module.seen = on, []
+
+
 @torch.no_grad()
 def mean_gates(
     model: Model, batches: Iterable[tuple[Tensor, Tensor | None, Tensor, Tensor]], tasks: int
@@ -143,8 +150,7 @@ def mean_gates(
     model.eval()
     sums = {name: torch.zeros(tasks, m.w_noise.shape[1]) for name, m in adapted(model)}
     counts = torch.zeros(tasks)
-    for _, module in adapted(model):
-        module.seen = []
+    watch(model, True)
     for tokens, segments, rows, counted in batches:
         model.hidden(tokens, segments, rows)
         for name, module in adapted(model):
@@ -153,8 +159,7 @@ def mean_gates(
                 sums[name][task] += g[row, counted[row]].sum(0).cpu()
         for row, task in enumerate(rows.tolist()):
             counts[task] += counted[row].sum().item()
-    for _, module in adapted(model):
-        module.seen = None
+    watch(model, False)
     model.train(was_training)
     if (counts == 0).any():
         raise ValueError("no tokens of some task to measure its gates on")

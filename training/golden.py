@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.batches import TASKS, read_lines
-from training.experts import adapted
+from training.experts import adapted, watch
 from training.export import device_model, write_json
 from training.model import EOS, Model
 from training.stages.common import Run
@@ -131,8 +131,7 @@ def smallest(answers: dict[str, Answer]) -> float:
 def tensors_of(model: Model, task: str, made: Answer) -> dict[str, Tensor]:
     """Residual stream (L + 1, T, D), logits (T, V) and, where routed, gates (T, E - 1)."""
     routed = any(module.mode == "token" for _, module in adapted(model))
-    for _, module in adapted(model):
-        module.seen = [] if routed else None
+    watch(model, routed)
     trace: list[Tensor] = []
     tokens = torch.tensor([made.prompt_tokens])
     hidden = model.hidden(tokens, tasks=torch.tensor([TASKS.index(task)]), trace=trace)
@@ -143,7 +142,7 @@ def tensors_of(model: Model, task: str, made: Answer) -> dict[str, Tensor]:
     for name, module in adapted(model):
         if routed:
             tensors[f"{task}.gates.{name}"] = module.seen.pop()[0]
-        module.seen = None
+    watch(model, False)
     return {name: tensor.float().contiguous() for name, tensor in tensors.items()}
 
 

@@ -125,7 +125,7 @@ class Clock:
     def progress(self) -> float:
         if self.preset.steps is not None:
             return self.step / self.preset.steps
-        return min(1.0, self.seconds / self.preset.seconds)
+        return min(1.0, self.seconds / (self.preset.seconds or math.inf))
 
 
 class Journal:

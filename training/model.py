@@ -192,6 +192,9 @@ class NormHead(nn.Module):
 class Model(nn.Module):
     """The whole decoder. Sequence mode for training, cached mode for generation."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, config: Config):
         super().__init__()
         self.config = config

@@ -12,12 +12,12 @@ def read_rows(path: Path) -> list[dict]:
 def plot_losses(metrics: Path, out: Path) -> list[Path]:
     """One picture per journal in `metrics` -> the files written."""
     try:
-        import matplotlib
+        import matplotlib  # pyright: ignore[reportMissingImports]
     except ImportError:
         print("no matplotlib: no loss curves drawn", file=sys.stderr)
         return []
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # pyright: ignore[reportMissingImports]
 
     out.mkdir(parents=True, exist_ok=True)
     written = []

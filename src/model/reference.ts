@@ -32,7 +32,9 @@ class Reference {
   run(tokens: readonly number[]): ReferenceResult {
     const { layers, width } = this.#package.manifest.config;
     const embed = this.#values('embed');
-    let xs = tokens.map((t) => Float64Array.from(embed.subarray(t * width, (t + 1) * width)));
+    let xs: Float64Array[] = tokens.map((t) =>
+      Float64Array.from(embed.subarray(t * width, (t + 1) * width)),
+    );
     const hidden = [xs];
     for (let i = 0; i < layers; i++) {
       xs = this.#layer(i, xs);

@@ -71,8 +71,9 @@ export function tensorNamed(tensors: ReadonlyMap<string, TensorInfo>, name: stri
 function planVector(gpu: Gpu, tensor: TensorInfo, uploads: Uploads): GPUBuffer {
   const buffer = gpu.storage(tensor.name, (tensor.shape[0] ?? 0) * 4);
   for (const block of tensor.blocks) {
+    const [from, to] = block.rows;
     uploads.plan(block, (bytes) => {
-      gpu.device.queue.writeBuffer(buffer, block.rows[0] * 4, bytes);
+      gpu.device.queue.writeBuffer(buffer, from * 4, bytes.subarray(0, (to - from) * 4));
     });
   }
   return buffer;

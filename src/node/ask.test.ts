@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
 /** The command as a person runs it: another process, on the tiny packages of the tests. */
 
@@ -22,21 +22,33 @@ interface Run {
   stderr: string;
 }
 
-/** Runs `ask`; what it prints, and how it ends. It has to end by itself. */
-function ask(args: readonly string[], input = '', env: NodeJS.ProcessEnv = {}): Promise<Run> {
+/** Runs `ask`; what it prints, and how it ends. With `interrupt`, Ctrl-C at its first word. */
+function ask(
+  args: readonly string[],
+  input = '',
+  env: NodeJS.ProcessEnv = {},
+  interrupt = false,
+): Promise<Run> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [TSX, path('src/node/ask.ts'), ...args], {
       env: { ...process.env, NO_COLOR: '1', ...env },
-      timeout: 120_000,
+      timeout: LONGEST_RUN_MS,
     });
     const out: Run = { status: null, stdout: '', stderr: '' };
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (out.stdout += text));
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (interrupt && out.stdout === '') child.kill('SIGINT');
+      out.stdout += text;
+    });
     child.stderr.setEncoding('utf8').on('data', (text: string) => (out.stderr += text));
     child.on('error', reject);
     child.on('close', (status) => resolve({ ...out, status }));
     child.stdin.end(input);
   });
 }
+
+/** A software driver may compile shaders for a minute the first time, on a busy machine longer. */
+const LONGEST_RUN_MS = 280_000;
+vi.setConfig({ testTimeout: 2 * LONGEST_RUN_MS });
 
 const STACK = /^\s+at .*(?:\.ts|\.js|node:)/m;
 
@@ -97,6 +109,14 @@ describe('ask on the tiny package', () => {
     expect(stderr.match(/^prompt \d+ tokens/gm)).toHaveLength(3);
     expect(stderr).toMatch(/task: evidiag/);
     expect(stdout.split('\n').length).toBeGreaterThanOrEqual(4);
+  });
+
+  it('stops at Ctrl-C and keeps what was said', async () => {
+    const args = ['--package', TINY, '--temperature', '3', '--seed', '1', '--max-tokens', '5000'];
+    const { status, stdout, stderr } = await ask([...args, '宝宝发烧'], '', {}, true);
+    expect(stderr).toMatch(/output \d+ tokens, cancelled/);
+    expect(stdout).toMatch(/.\n$/);
+    expect(status).toBe(130);
   });
 
   it('refuses routed mode with a sentence', async () => {

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { Failure } from '../failure.ts';
 import type { LoadProgress } from '../worker/api.ts';
 import { chat } from './chat.ts';
 import type { Host } from './host.ts';
@@ -18,6 +19,7 @@ export async function run(args: readonly string[]): Promise<number> {
 }
 
 async function ask(options: AskOptions): Promise<number> {
+  if (options.question?.trim() === '') throw new Failure('EmptyPrompt', 'it has no words');
   note(notice());
   // The warning does not wait for a model.
   const banner = dangerBanner(options.question ?? '');

@@ -34,7 +34,7 @@ KDCONV = "thu-coai__KdConv"
 CMRC = "ymcui__cmrc2018"
 
 SOURCES: dict[str, Source] = {
-    OWN: Source("Apache-2.0", "own"),
+    OWN: Source("MIT", "own"),
     CHINESEBLUE: Source("Apache-2.0", "A"),
     DXFORMER: Source("MIT", "A"),
     DIALMED: Source("MIT", "A"),

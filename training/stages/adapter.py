@@ -24,7 +24,15 @@ from training.experts import (
 from training.loop import make_optimizers
 from training.model import Model
 from training.presets import StagePreset
-from training.stages.common import Run, chat_sets, done, mark_done, run_stage, stage_main
+from training.stages.common import (
+    Run,
+    chat_sets,
+    done,
+    mark_done,
+    run_stage,
+    stage_main,
+    summary_of,
+)
 
 MEAN_ROWS = 16  # per task, to measure the router's mean gates on
 
@@ -80,21 +88,19 @@ def with_router(run: Run) -> Model:
 
 
 def finish_preset(run: Run) -> StagePreset:
-    summary = done(run, "adapter")
-    if summary is None:
-        raise ValueError("the finish comes after the adapter stage")
-    steps = max(1, round(summary["steps"] * run.preset.finish_share))
+    steps = max(1, round(summary_of(run, "adapter")["steps"] * run.preset.finish_share))
     return replace(run.preset.finish, steps=steps, seconds=None)
 
 
 def measured_gates(run: Run, model: Model) -> dict[str, torch.Tensor]:
     def batches():
-        for task in TASKS:
+        for number, task in enumerate(TASKS):
             pool = Pool(run.packed, f"sft-{task}.train", run.preset.seed)
             rows = [(pool, pool.row(i)) for i in range(min(MEAN_ROWS, len(pool)))]
             for start in range(0, len(rows), 4):
                 batch: Batch = to_batch(rows[start : start + 4], run.device)
-                yield batch.tokens, batch.segments, batch.tasks, batch.segments > 0
+                tasks = torch.full((len(batch.tokens),), number, device=run.device)
+                yield batch.tokens, batch.segments, tasks, batch.answers
 
     with run.autocast():
         return mean_gates(model, batches(), len(TASKS))

@@ -163,6 +163,14 @@ def done(run: Run, name: str) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def summary_of(run: Run, name: str) -> dict:
+    """The summary of a stage that must be finished."""
+    summary = done(run, name)
+    if summary is None:
+        raise ValueError(f"the {name} stage is not finished")
+    return summary
+
+
 def mark_done(run: Run, name: str, summary: dict) -> None:
     path = run.folder(name) / "DONE.json"
     path.write_text(json.dumps(summary, indent=1) + "\n")
@@ -173,7 +181,7 @@ def chat_sets(kind: str, split: str, tasks: tuple[str, ...] = TASKS) -> dict[str
     return {task: f"{kind}-{task}.{split}" for task in tasks}
 
 
-def stage_main(work: Callable[[Run], None], what: str) -> None:
+def stage_main(work: Callable[[Run], None], what: str | None) -> None:
     """Command line of one stage."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--preset", choices=PRESETS, required=True)

@@ -36,16 +36,16 @@ class Preference:
     def log_probs(self, forward: Forward, batch: Batch) -> Tensor:
         """(B,) sums over the answers."""
         with self.run.autocast():
-            hidden = forward.model.hidden(batch.tokens)[batch.counted]
+            hidden = forward.model.hidden(batch.tokens)[batch.answers]
             logits = forward.model.lm_head(hidden)
-        rows = batch.counted.nonzero()[:, 0]
-        return answer_log_probs(logits, batch.targets[batch.counted], rows, len(batch.tokens))
+        rows = batch.answers.nonzero()[:, 0]
+        return answer_log_probs(logits, batch.targets[batch.answers], rows, len(batch.tokens))
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float], int]:
         with torch.no_grad():
             reference = self.log_probs(self.reference, batch)
         policy = self.log_probs(self.policy, batch)
-        lengths = batch.counted[::2].sum(-1)
+        lengths = batch.answers[::2].sum(-1)
         preset = self.run.preset
         made = dfpo_loss(
             policy[::2],

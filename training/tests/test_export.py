@@ -12,7 +12,7 @@ from training.experts import adapted
 from training.golden import Answer
 from training.loop import StoppedByTime
 from training.stages import adapter, cpt, dfpo, sft
-from training.stages.common import done
+from training.stages.common import summary_of
 from training.tests.testing import CONFIG, make_run, preset
 
 
@@ -35,9 +35,9 @@ def answers_of(run, folder: str) -> torch.Tensor:
 
 def test_stages_report_and_the_twin_gets_the_steps_of_the_finish(run):
     for name in export.STAGES:
-        summary = done(run, name)
+        summary = summary_of(run, name)
         assert summary["tokens"] > 0 and summary["valid"]
-    assert done(run, "finish")["steps"] == done(run, "twin")["steps"] == 4
+    assert summary_of(run, "finish")["steps"] == summary_of(run, "twin")["steps"] == 4
 
 
 def test_dfpo_raises_the_margin(run):

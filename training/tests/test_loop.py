@@ -11,7 +11,7 @@ from training import loop
 from training.loop import Clock, Deadline, StoppedByTime, rate_factor
 from training.presets import CI, StagePreset
 from training.stages import adapter, cpt, sft
-from training.stages.common import done
+from training.stages.common import done, summary_of
 from training.tests.testing import make_run, preset
 
 
@@ -89,7 +89,7 @@ def test_a_resumed_stage_equals_an_uninterrupted_one(tmp_path, stage):
     a, b = losses(whole, stage), losses(parts, stage)
     assert len(a) == 8
     assert a == pytest.approx(b, abs=1e-6)
-    assert done(whole, stage)["valid"] == done(parts, stage)["valid"]
+    assert summary_of(whole, stage)["valid"] == summary_of(parts, stage)["valid"]
     assert not (parts.folder(stage) / "resume.pt").exists()
 
 
@@ -112,7 +112,7 @@ def test_training_lowers_the_held_out_loss_and_a_budget_ends_it(tmp_path):
     timed = replace(longer, steps=None, seconds=2.0)
     run.preset = preset(sft=timed)
     sft.sft(run)
-    summary = done(run, "sft")
+    summary = summary_of(run, "sft")
     assert 2.0 <= summary["seconds"] < 30 and summary["steps"] > 1
 
 

@@ -63,5 +63,6 @@ def test_without_mu_it_is_plain_dpo_and_pushes_the_answers_apart():
     made = dfpo(chosen, rejected, chosen.detach(), rejected.detach(), torch.tensor([5]), 0.1, 0.0)
     made.loss.backward()
     assert made.loss.item() == pytest.approx(math.log(2))
+    assert chosen.grad is not None and rejected.grad is not None
     assert chosen.grad.item() == pytest.approx(-0.05)
     assert rejected.grad.item() == pytest.approx(0.05)

@@ -1,0 +1,141 @@
+import { readFileSync } from 'node:fs';
+import { Failure } from '../failure.ts';
+import { exampleManifest } from '../format/testing.ts';
+import { encodeChat } from '../text/template.ts';
+import { Tokenizer } from '../text/tokenizer.ts';
+import type { GenerateEvent, SamplingSettings, Turn } from '../worker/api.ts';
+import type { Backend, PrefillOptions } from './backend.ts';
+import { Engine, type EngineRequest } from './engine.ts';
+import { describe as describePackage } from './info.ts';
+
+/** An engine on a backend that follows a script, for tests. */
+
+export const tokenizer = Tokenizer.fromBytes(
+  readFileSync(new URL('../text/testdata/tokenizer.json', import.meta.url)),
+);
+const VOCAB = tokenizer.vocab;
+export const END = 2;
+export const greedy: SamplingSettings = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  repetitionPenalty: 1,
+  maxTokens: 100,
+};
+
+/** Follows a script: after n tokens of answer the best logit is that of script[n]. */
+class ScriptedBackend implements Backend {
+  readonly name = 'wgsl';
+  readonly variant = 'f32';
+  readonly adapterName = 'script';
+  readonly config = { vocab: VOCAB, capacity: 160 };
+  /** What the engine did, in its order. */
+  readonly calls: string[] = [];
+  /** Tokens that the cache holds. */
+  cache: number[] = [];
+  script: number[];
+  chunk = 4;
+  onChunk: () => void = () => undefined;
+  onDecode: (step: number) => void = () => undefined;
+  failNext: Error | null = null;
+  broken = 0;
+  #prompt = 0;
+  #steps = 0;
+
+  constructor(script: number[]) {
+    this.script = script;
+  }
+
+  get position(): number {
+    return this.cache.length;
+  }
+
+  async prefill(tokens: readonly number[], options: PrefillOptions = {}): Promise<Float32Array> {
+    this.calls.push(`prefill ${tokens.length} at ${this.position}`);
+    for (let done = 0; done < tokens.length;) {
+      if (options.signal?.aborted === true) throw new Failure('Cancelled', 'prefill');
+      this.cache.push(...tokens.slice(done, done + this.chunk));
+      done = Math.min(tokens.length, done + this.chunk);
+      options.onProgress?.(done, tokens.length);
+      this.onChunk();
+      await turn();
+    }
+    this.#prompt = this.cache.length;
+    this.#steps = 0;
+    return this.#logits();
+  }
+
+  async decode(token: number): Promise<Float32Array> {
+    this.#steps += 1;
+    this.calls.push(`decode ${token}`);
+    this.onDecode(this.#steps);
+    await turn();
+    if (this.failNext !== null) throw this.failNext;
+    this.cache.push(token);
+    return this.#logits();
+  }
+
+  truncate(position: number): void {
+    this.cache.length = position;
+  }
+
+  setTask(task: string): number {
+    this.calls.push(`task ${task}`);
+    this.cache = [];
+    return 1.5;
+  }
+
+  setRouted(on: boolean): void {
+    this.calls.push(`routed ${on}`);
+  }
+
+  forwardAll(): Promise<never> {
+    return Promise.reject(new Error('not scripted'));
+  }
+
+  dispose(): void {
+    this.calls.push('dispose');
+  }
+
+  #logits(): Float32Array {
+    const logits = new Float32Array(VOCAB);
+    logits[this.script[this.cache.length - this.#prompt] ?? END] = 10;
+    if (this.broken > 0 && this.cache.length - this.#prompt >= this.broken) logits[7] = NaN;
+    return logits;
+  }
+}
+
+/** A turn of the event loop, as every real readback takes one. */
+export const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+
+export function setup(answer: string | number[], mode: 'merged' | 'routed' = 'merged') {
+  const script = typeof answer === 'string' ? [...tokenizer.encode(answer), END] : answer;
+  const backend = new ScriptedBackend(script);
+  const example = exampleManifest(mode);
+  const manifest = { ...example, config: { ...example.config, ...backend.config } };
+  const info = describePackage(manifest, 0, backend, null);
+  const engine = new Engine({ backend, manifest, tokenizer, info });
+  const events: GenerateEvent[] = [];
+  const ask = (
+    turns: readonly Turn[] | string,
+    more: Partial<EngineRequest> = {},
+    signal?: AbortSignal,
+  ) =>
+    engine.generate(
+      {
+        task: 'medkqa',
+        turns: typeof turns === 'string' ? [{ role: 'user', text: turns }] : turns,
+        sampling: greedy,
+        seed: 1,
+        ...more,
+      },
+      (event) => events.push(event),
+      signal,
+    );
+  const promptOf = (turns: readonly Turn[]): number[] =>
+    encodeChat(tokenizer, manifest.template, '', turns);
+  return { backend, engine, manifest, events, ask, promptOf };
+}
+
+export const textOf = (events: readonly GenerateEvent[]): string =>
+  events.map((event) => (event.kind === 'piece' ? event.text : '')).join('');
