@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, test as base, type Locator, type Page } from '@playwright/test';
 import { AppServer } from './server.ts';
 
@@ -20,6 +22,8 @@ declare global {
 
 /** Loading compiles every shader and runs the known-answer test, in software. */
 const LOAD_TIMEOUT = 45_000;
+
+const screenshots = fileURLToPath(new URL('../docs/screenshots/', import.meta.url));
 
 export class App {
   readonly page: Page;
@@ -102,6 +106,12 @@ export class App {
     await expect(shown).toHaveAttribute('data-failure', name, { timeout: LOAD_TIMEOUT });
     await expect(shown).toBeVisible();
     return (await shown.innerText()).trim();
+  }
+
+  /** Pictures for the documentation are made on demand only: SCREENSHOTS=1. */
+  async picture(name: string): Promise<void> {
+    if (process.env['SCREENSHOTS'] !== '1') return;
+    await this.page.screenshot({ path: join(screenshots, `${name}.png`) });
   }
 
   async expectNoSidewaysScroll(): Promise<void> {

@@ -10,4 +10,5 @@ test('the model that the app brings along answers as PyTorch does', async ({ app
   await app.choose('medkqa');
   const expected = textOf('../public/models/nano/tokenizer.json', tokens.slice(0, TOKENS));
   expect(await app.ask(prompt)).toBe(expected);
+  await app.picture('answer');
 });

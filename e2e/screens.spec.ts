@@ -1,26 +1,17 @@
-import { fileURLToPath } from 'node:url';
-import { expect, test, type App } from './app.ts';
+import { expect, test } from './app.ts';
 import { goldenOf } from './golden.ts';
-
-const folder = fileURLToPath(new URL('../docs/screenshots/', import.meta.url));
-
-/** Pictures for the documentation are made on demand only: SCREENSHOTS=1. */
-async function picture(app: App, name: string): Promise<void> {
-  if (process.env['SCREENSHOTS'] !== '1') return;
-  await app.page.screenshot({ path: `${folder}${name}.png` });
-}
 
 test('the language switches the whole page', async ({ app, page }) => {
   await app.openReady('tiny');
   await expect(page.locator('html')).toHaveAttribute('lang', /^zh/);
   const notice = await app.part('notice').innerText();
   expect(notice).toMatch(/[一-鿿]/);
-  await picture(app, 'start-zh');
+  await app.picture('start-zh');
   await app.part('language').click();
   await expect(page.locator('html')).toHaveAttribute('lang', /^en/);
   await expect(app.part('notice')).not.toHaveText(notice);
   await expect(app.part('notice')).toHaveText(/[a-z]+ [a-z]+/);
-  await picture(app, 'start-en');
+  await app.picture('start-en');
 });
 
 test.describe('on a phone', () => {
@@ -35,14 +26,15 @@ test.describe('on a phone', () => {
     await app.choose('medkqa');
     await app.ask(prompt);
     await app.expectNoSidewaysScroll();
-    await picture(app, 'phone-answer');
+    await app.picture('phone-answer');
     await app.part('settings').click();
     await app.expectNoSidewaysScroll();
     await app.page.keyboard.press('Escape');
-    await app.part('composer').fill(`抽搐${'长'.repeat(300)}${'W'.repeat(300)}`);
+    await app.part('composer').fill('宝宝八个月，刚才突然抽搐');
     await expect(app.part('emergency-banner')).toBeVisible();
+    await app.picture('phone-emergency');
+    await app.part('composer').fill(`抽搐${'长'.repeat(300)}${'W'.repeat(300)}`);
     await app.expectNoSidewaysScroll();
-    await picture(app, 'phone-emergency');
     await app.part('language').click();
     await app.expectNoSidewaysScroll();
   });
@@ -52,6 +44,6 @@ test.describe('on a phone', () => {
     await app.open('tiny');
     await app.failure('NotFound');
     await app.expectNoSidewaysScroll();
-    await picture(app, 'phone-failure');
+    await app.picture('phone-failure');
   });
 });

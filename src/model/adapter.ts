@@ -118,7 +118,10 @@ class SitePlanner {
       for (const { rows: span, ...block } of tensorNamed(this.#tensors, name).blocks) {
         this.#uploads.plan(block, (bytes) => {
           const count = span[1] - span[0];
-          const halves = new Uint16Array(bytes.slice(0, count * columns * 2).buffer);
+          // A copy starts at an even address; slice() of Node's Buffer would not copy.
+          const halves = new Uint16Array(
+            new Uint8Array(bytes.subarray(0, count * columns * 2)).buffer,
+          );
           const data =
             variant === 'f16'
               ? padRows(halves, columns, new Uint16Array(count * padded), padded)

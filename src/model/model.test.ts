@@ -46,7 +46,7 @@ const merged = testPackage();
 
 describe.each(gpuCases)('a merged model in $title', ({ variant, tuning }) => {
   it('agrees with plain loops after every layer and at every logit', async () => {
-    const device = await openDevice({ variant, tuning: { ...tuning, chunk: 16, matmulFrom: 8 } });
+    const device = await openDevice({ variant, tuning: { ...tuning, chunk: 16 } });
     const model = await Model.load(device, merged.manifest, (file) => merged.read(file));
     model.setTask('evidiag');
     const { logits, hidden, gates } = await model.trace(tokens);

@@ -129,7 +129,7 @@ describe('ask on the tiny package', () => {
 });
 
 describe('ask on the tiny routed package', () => {
-  it.each(Object.entries(golden('tiny-routed').tasks).slice(0, 1))(
+  it.each(Object.entries(golden('tiny-routed').tasks))(
     'gives the tokens of the PyTorch run for %s',
     async (task, { prompt, greedy_tokens }) => {
       const answer = await greedyTokens(ROUTED, task, prompt, '--routed');

@@ -6,6 +6,7 @@ health education, not a guideline.
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 _CHECKS = ("血常规和C反应蛋白",)
 _CARE = ("在家让孩子多休息、适当多喝水，饮食清淡易消化，用药听医生安排。",)
@@ -33,7 +34,9 @@ def _load(path: Path) -> dict[str, Condition]:
     for name, raw in json.loads(path.read_text("utf-8")).items():
         if not raw.keys() <= known:
             raise ValueError(f"{path.name}: unknown field of {name}: {raw.keys() - known}")
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in raw.items()}
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in raw.items()
+        }
         found[name] = Condition(**values)
     return found
 

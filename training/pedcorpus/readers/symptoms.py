@@ -177,7 +177,8 @@ def _case(name: str, record: dict, held_out: bool) -> Case:
     asked = {
         s: v for s, v in record["imp_sxs"].items() if not _NOT_TOLD.search(s) and s not in explicit
     }
-    label = LABELS.get(record["label"], record["label"])
+    label: str = record["label"]
+    label = LABELS.get(label) or label
 
     def unique(symptoms: list[str], but: set[str]) -> tuple[str, ...]:
         words = dict.fromkeys(spoken(s) for s in symptoms)
