@@ -34,9 +34,9 @@ fn nibbles(q: vec4u) -> mat4x4f {
   );
 }
 
-// Sum over eight columns of q x, for four rows; a, b: the eight values of x over PLACES.
+// Sum over eight columns of q x, for four rows: one word of each, and the values of x.
 fn eight(q: vec4u, a: vec4f, b: vec4f) -> vec4f {
-  return a * nibbles(q) + b * nibbles(q >> vec4u(16));
+  return (a * PLACES) * nibbles(q) + (b * PLACES) * nibbles(q >> vec4u(16));
 }
 
 fn scale(group: u32) -> f32 {
@@ -56,16 +56,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let q1 = w[rows.y + g];
     let q2 = w[rows.z + g];
     let q3 = w[rows.w + g];
-    var products = vec4f();
-    var offset = vec4f();
-    for (var i = 0u; i < 4; i++) {
-      let a = vec4f(x[token + g * 8 + i * 2]);
-      let b = vec4f(x[token + g * 8 + i * 2 + 1]);
-      offset += a + b;
-      products += eight(vec4u(q0[i], q1[i], q2[i], q3[i]), a * PLACES, b * PLACES);
-    }
+    let at = token + g * 8;
+    let x0 = vec4f(x[at]);
+    let x1 = vec4f(x[at + 1]);
+    let x2 = vec4f(x[at + 2]);
+    let x3 = vec4f(x[at + 3]);
+    let x4 = vec4f(x[at + 4]);
+    let x5 = vec4f(x[at + 5]);
+    let x6 = vec4f(x[at + 6]);
+    let x7 = vec4f(x[at + 7]);
+    let offset = 8 * dot(x0 + x1 + x2 + x3 + x4 + x5 + x6 + x7, vec4f(1));
+    let products = eight(vec4u(q0.x, q1.x, q2.x, q3.x), x0, x1) +
+      eight(vec4u(q0.y, q1.y, q2.y, q3.y), x2, x3) +
+      eight(vec4u(q0.z, q1.z, q2.z, q3.z), x4, x5) +
+      eight(vec4u(q0.w, q1.w, q2.w, q3.w), x6, x7);
     let scales = vec4f(scale(rows.x + g), scale(rows.y + g), scale(rows.z + g), scale(rows.w + g));
-    sums += scales * (products - 8 * dot(offset, vec4f(1)));
+    sums += scales * (products - offset);
   }
   if (LANES > 1) {
     partial[lane] = sums;

@@ -32,6 +32,18 @@ fn bytes(q: vec4u) -> mat4x4f {
   );
 }
 
+// Sum over sixteen columns of q x, for four rows; x: their four vec4s.
+fn sixteen(q0: vec4u, q1: vec4u, q2: vec4u, q3: vec4u, v: mat4x4f) -> vec4f {
+  return (v[0] * PLACES) * bytes(vec4u(q0.x, q1.x, q2.x, q3.x)) +
+    (v[1] * PLACES) * bytes(vec4u(q0.y, q1.y, q2.y, q3.y)) +
+    (v[2] * PLACES) * bytes(vec4u(q0.z, q1.z, q2.z, q3.z)) +
+    (v[3] * PLACES) * bytes(vec4u(q0.w, q1.w, q2.w, q3.w));
+}
+
+fn values(at: u32) -> mat4x4f {
+  return mat4x4f(vec4f(x[at]), vec4f(x[at + 1]), vec4f(x[at + 2]), vec4f(x[at + 3]));
+}
+
 fn scale(group: u32) -> f32 {
   let word = w[N * (K / 16) + group / 8][group / 2 % 4];
   return unpack2x16float(word >> (group % 2 * 16)).x;
@@ -45,21 +57,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let token = group.z * (K / 4);
   var sums = vec4f();
   for (var g = lane % LANES; g < K / 32; g += LANES) {
-    var products = vec4f();
-    var offset = vec4f();
-    for (var half = 0u; half < 2; half++) {
-      let q0 = w[(rows.x + g) * 2 + half];
-      let q1 = w[(rows.y + g) * 2 + half];
-      let q2 = w[(rows.z + g) * 2 + half];
-      let q3 = w[(rows.w + g) * 2 + half];
-      for (var i = 0u; i < 4; i++) {
-        let a = vec4f(x[token + g * 8 + half * 4 + i]);
-        offset += a;
-        products += (a * PLACES) * bytes(vec4u(q0[i], q1[i], q2[i], q3[i]));
-      }
-    }
+    let i = rows * 2 + vec4u(g * 2);
+    let low = values(token + g * 8);
+    let high = values(token + g * 8 + 4);
+    let products = sixteen(w[i.x], w[i.y], w[i.z], w[i.w], low) +
+      sixteen(w[i.x + 1], w[i.y + 1], w[i.z + 1], w[i.w + 1], high);
+    let offset = 128 * dot((low + high) * vec4f(1), vec4f(1));
     let scales = vec4f(scale(rows.x + g), scale(rows.y + g), scale(rows.z + g), scale(rows.w + g));
-    sums += scales * (products - 128 * dot(offset, vec4f(1)));
+    sums += scales * (products - offset);
   }
   if (LANES > 1) {
     partial[lane] = sums;

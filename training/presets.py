@@ -86,10 +86,10 @@ NANO = Preset(
     sft=StagePreset(768, 6, 6e-4, 6e-4, seconds=12.5 * 60, warmdown=0.8, valid_times=5),
     dfpo=StagePreset(384, 16, 1e-5, 1e-5, seconds=4 * 60, warmdown=0.5, weight_decay=0.0),
     expert=StagePreset(
-        768, 6, 2e-3, 4e-3, seconds=5 * 60, warmdown=0.4, floor=0.5, weight_decay=0.0
+        768, 6, 4e-4, 2e-3, seconds=4 * 60, warmdown=0.6, floor=0.3, weight_decay=0.0
     ),
     finish=StagePreset(
-        768, 6, 2e-3, 0.5, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
+        768, 6, 4e-4, 0.5, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
     ),
     finish_share=0.7,
     compile=True,

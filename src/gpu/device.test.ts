@@ -47,12 +47,12 @@ describe('requestGpu', () => {
     const gpu = testDriver('f32');
     const adapter = await gpu.requestAdapter();
     if (adapter === null) throw new Error('the driver has just given one');
-    vi.spyOn(adapter.features, 'has').mockReturnValue(false);
     const without = new Proxy(adapter, {
       get: (target, key) => {
         if (key === 'features') return new Set();
         const value: unknown = Reflect.get(target, key, target);
-        return typeof value === 'function' ? value.bind(target) : value;
+        const bound: unknown = typeof value === 'function' ? value.bind(target) : value;
+        return bound;
       },
     });
     const request = vi.spyOn(gpu, 'requestAdapter').mockResolvedValue(without);

@@ -15,6 +15,8 @@ export interface TestPackageOptions {
   readonly config?: Partial<ModelConfig>;
   readonly mode?: 'merged' | 'routed' | 'none';
   readonly targets?: readonly string[];
+  readonly experts?: number;
+  readonly rank?: number;
   /** Most rows of a block: larger tensors are cut. */
   readonly blockRows?: number;
 }
@@ -39,7 +41,6 @@ export const tinyConfig: ModelConfig = {
   positions: { kind: 'rope', theta: 10000 },
   capacity: 48,
 };
-const [experts, rank] = [3, 3]; // nine columns, so that B is padded
 const both = { zh: '测试', en: 'test' };
 
 /** Writes tensors into one file, block after block. */
@@ -126,17 +127,20 @@ function hostsOf({ heads, kvHeads, headDim, width, mlpWidth }: ModelConfig) {
 }
 
 export function testPackage(options: TestPackageOptions = {}): TestPackage {
-  const { mode = 'merged', blockRows = Infinity } = options;
+  const { mode = 'merged', blockRows = Infinity, experts = 3 } = options;
+  const { rank = 3 } = options; // with three experts nine columns, so that B is padded
   const config = { ...tinyConfig, ...options.config };
   const targets = options.targets ?? ['gate_proj', 'up_proj', 'down_proj'];
   const values = new Map<string, Float32Array>();
   const base = new ShardWriter('shard-00000.bin', blockRows, values);
   const extra = new ShardWriter('adapter-00000.bin', blockRows, values);
   addBase(base, config);
-  const linears = mode === 'none' ? [] : addAdapter(extra, config, mode === 'routed', targets);
+  const routed = mode === 'routed';
+  const shape = { config, experts, rank, routed, targets };
+  const linears = mode === 'none' ? [] : addAdapter(extra, shape);
   const tasks = ['medkqa', 'evidiag', 'trerecom'].map((id) => ({ id, title: both, system: '' }));
   const gates = Object.fromEntries(
-    tasks.map(({ id }, task) => [id, linears.map((_, i) => gatesOf(task, i))]),
+    tasks.map(({ id }, task) => [id, linears.map((_, i) => gatesOf(task, i, experts))]),
   );
   const shards = mode === 'none' ? [base] : [base, extra];
   const contents = new Map(shards.map((shard) => [shard.name, shard.bytes()]));
@@ -206,11 +210,17 @@ function addBase(shard: ShardWriter, config: ModelConfig): void {
   shard.add('head', 'q8', [vocab, width], 0.01);
 }
 
+interface AdapterShape {
+  readonly config: ModelConfig;
+  readonly experts: number;
+  readonly rank: number;
+  readonly routed: boolean;
+  readonly targets: readonly string[];
+}
+
 function addAdapter(
   shard: ShardWriter,
-  config: ModelConfig,
-  routed: boolean,
-  targets: readonly string[],
+  { config, experts, rank, routed, targets }: AdapterShape,
 ): AdaptedLinear[] {
   const linears: AdaptedLinear[] = [];
   for (let i = 0; i < config.layers; i++) {
@@ -234,7 +244,11 @@ function addAdapter(
 }
 
 /** Gates that differ by task and linear and add up to 1. */
-function gatesOf(task: number, linear: number): number[] {
-  const first = ((task * 5 + linear * 3) % 11) / 10;
-  return [first, 1 - first];
+function gatesOf(task: number, linear: number, experts: number): number[] {
+  const raw = Array.from(
+    { length: experts - 1 },
+    (_, e) => ((task * 5 + linear * 3 + e * 7) % 11) + 1,
+  );
+  const total = raw.reduce((sum, value) => sum + value, 0);
+  return raw.map((value) => value / total);
 }
