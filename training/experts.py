@@ -167,10 +167,17 @@ def mean_gates(
 
 
 @torch.no_grad()
-def start_finish(model: Model, means: dict[str, Tensor]) -> None:
-    """Replaces the router by constant gates per task that start at the measured means."""
+def start_finish(model: Model, means: dict[str, Tensor], spread: float = 0.0) -> None:
+    """Replaces the router by constant gates per task that start at the measured means.
+
+    The means hardly differ between tasks. `spread` is added to one gate logit of every task, a
+    different one for each while there are enough experts, so that the experts have a reason to part.
+    """
     for name, module in adapted(model):
-        module.gate_logits.copy_(means[name].clamp_min(1e-6).log())
+        logits = means[name].clamp_min(1e-6).log()
+        for task, row in enumerate(logits):
+            row[task % len(row)] += spread
+        module.gate_logits.copy_(logits)
     set_mode(model, "task")
 
 

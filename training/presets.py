@@ -37,6 +37,7 @@ class Preset:
     expert: StagePreset  # MoE-Adapter with the token router
     finish: StagePreset  # merge-aware finish; its routed twin gets the same number of steps
     finish_share: float  # steps of the finish as a share of the router stage's steps
+    gate_spread: float = 0.0  # added to one gate logit per task when the finish starts
     beta: float = 0.1  # DFPO
     mu: float = 1.0
     chat_share: tuple[float, float] = (0.25, 0.75)  # of chat in CPT, at its start and end
@@ -86,12 +87,13 @@ NANO = Preset(
     sft=StagePreset(768, 6, 6e-4, 6e-4, seconds=12.5 * 60, warmdown=0.8, valid_times=5),
     dfpo=StagePreset(384, 16, 1e-5, 1e-5, seconds=4 * 60, warmdown=0.5, weight_decay=0.0),
     expert=StagePreset(
-        768, 6, 4e-4, 2e-3, seconds=4 * 60, warmdown=0.6, floor=0.3, weight_decay=0.0
+        768, 6, 1.5e-4, 1e-3, seconds=2.5 * 60, warmdown=0.8, floor=0.2, weight_decay=0.0
     ),
     finish=StagePreset(
-        768, 6, 4e-4, 0.5, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
+        768, 6, 1.5e-4, 5e-2, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
     ),
-    finish_share=0.7,
+    finish_share=0.9,
+    gate_spread=1.5,
     compile=True,
     golden="nano",
     golden_tensors=False,

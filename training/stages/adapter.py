@@ -112,7 +112,7 @@ def finish(run: Run) -> None:
         return
     model = with_router(run)
     means = measured_gates(run, model)
-    start_finish(model, means)
+    start_finish(model, means, run.preset.gate_spread)
     folder = run.folder("finish")
     folder.mkdir(parents=True, exist_ok=True)
     named = {name: gates.tolist() for name, gates in means.items()}

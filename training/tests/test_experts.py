@@ -1,6 +1,7 @@
 """The MoE-Adapter against its formula, its noise, the finish and the files."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -158,6 +159,16 @@ def test_the_finish_starts_as_the_mean_gate_model():
     for name, module in adapted(model):
         assert torch.allclose(means[name], expected[name], atol=1e-5)
         assert torch.allclose(module.gate_logits.softmax(-1), expected[name], atol=1e-5)
+
+
+def test_spread_raises_another_gate_in_every_task():
+    model = make_model()
+    means = {name: torch.full((3, 3), 1 / 3) for name, _ in adapted(model)}
+    start_finish(model, means, spread=1.5)
+    for _, module in adapted(model):
+        gates = module.gate_logits.softmax(-1)
+        assert gates.argmax(-1).tolist() == [0, 1, 2]
+        assert torch.allclose(gates.diagonal(), torch.tensor(math.exp(1.5) / (math.exp(1.5) + 2)))
 
 
 @torch.no_grad()
