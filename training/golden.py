@@ -10,6 +10,7 @@ smallest margin wins.
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import torch
 from safetensors.torch import save_file
@@ -109,7 +110,8 @@ def choose_routed(run: Run, model: Model, words: PedTokenizer) -> dict[str, Answ
     chosen: dict[str, Answer] = {}
     for i, task in enumerate(TASKS):
         good: list[Answer] = []
-        for question in candidates(run, words, task):
+        # Where a task's own questions get short answers, others' questions serve.
+        for question in chain(candidates(run, words, task), candidates(run, words, None)):
             run.deadline.check()
             made = answer(model, words, question, i)
             if made.qualifies() and made.greedy_text not in {
