@@ -118,6 +118,8 @@ export class Gpu {
       await staging.mapAsync(GPUMapMode.READ, 0, into.byteLength);
     } catch (cause) {
       this.#owner.check();
+      const lost = cause instanceof Error && cause.name === 'AbortError';
+      if (!lost) throw cause; // mapped already: a call that overlaps another
       throw new Failure('DeviceLost', 'the GPU went away before its result was read', { cause });
     }
     into.set(new Float32Array(staging.getMappedRange(0, into.byteLength)));

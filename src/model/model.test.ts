@@ -1,42 +1,20 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { requestGpu, type GpuDevice } from '../gpu/device.ts';
-import { gpuCases, testDriver, type GpuCase } from '../gpu/testing.ts';
-import { gpuTuning, softwareTuning, type Tuning } from '../gpu/tuning.ts';
+import { gpuCases } from '../gpu/testing.ts';
+import { gpuTuning, softwareTuning } from '../gpu/tuning.ts';
 import { Model } from './model.ts';
 import { referenceForward } from './reference.ts';
-import { testPackage, tinyConfig, type TestPackage } from './testing.ts';
+import {
+  difference,
+  openDevice,
+  openModel,
+  testPackage,
+  testTokens as tokens,
+  tinyConfig,
+  tolerance,
+} from './testing.ts';
 
 // Software drivers compile the kernels of a GPU for seconds, and longer on a busy machine.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
-
-/**
- * What f32 sums may lose over two layers, and what storing activations in f16 costs on top, as a
- * part of the largest value of a row.
- */
-const tolerance = { f32: 2e-5, f16: 1e-2 };
-
-const tokens = Array.from({ length: 19 }, (_, i) => (i * 37 + 5) % tinyConfig.vocab);
-
-function openDevice({ variant, tuning }: Pick<GpuCase, 'variant' | 'tuning'>): Promise<GpuDevice> {
-  return requestGpu(testDriver(variant), { variant, tuning });
-}
-
-async function open(pkg: TestPackage, tuning: Tuning = softwareTuning): Promise<Model> {
-  const device = await openDevice({ variant: 'f32', tuning });
-  return Model.load(device, pkg.manifest, (file) => pkg.read(file));
-}
-
-/** The largest difference as a part of the largest expected value. */
-function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  expect(actual.length).toBe(expected.length);
-  let [worst, largest] = [0, 1e-30];
-  for (let i = 0; i < expected.length; i++) {
-    const error = Math.abs((actual[i] ?? NaN) - (expected[i] ?? NaN));
-    if (!(error <= worst)) worst = error;
-    largest = Math.max(largest, Math.abs(expected[i] ?? 0));
-  }
-  return worst / largest;
-}
 
 function row(values: Float32Array, t: number): Float32Array {
   return values.subarray(t * tinyConfig.vocab, (t + 1) * tinyConfig.vocab);
@@ -72,7 +50,7 @@ describe('the KV cache', () => {
   };
   // Chunks of 5 over 19 tokens: matmul for the full ones, matvec for the last.
   beforeAll(async () => {
-    model = await open(merged, { ...gpuTuning, chunk: 5, matmulFrom: 5 });
+    model = await openModel(merged, { ...gpuTuning, chunk: 5, matmulFrom: 5 });
   });
   afterAll(() => model.dispose());
 
@@ -157,7 +135,7 @@ describe('a decode step', () => {
 
 describe('a task', () => {
   it('has its own logits without loading anything', async () => {
-    const model = await open(merged);
+    const model = await openModel(merged);
     const results = [];
     for (const task of ['medkqa', 'evidiag', 'trerecom', 'medkqa']) {
       expect(model.setTask(task)).toBeLessThan(50);
@@ -179,7 +157,7 @@ describe('a task', () => {
 
   it('changes nothing in a package without an adapter', async () => {
     const plain = testPackage({ mode: 'none' });
-    const model = await open(plain);
+    const model = await openModel(plain);
     const expected = referenceForward(plain, tokens, 'none').logits.at(-1) ?? [];
     for (const task of ['medkqa', 'evidiag']) {
       model.setTask(task);
@@ -197,7 +175,7 @@ describe('a routed package', () => {
     ['software', { ...softwareTuning, chunk: 8 }],
     ['a GPU', { ...gpuTuning, chunk: 8, matmulFrom: Infinity }],
   ])('routes every token of every linear, cut for %s', async (_, tuning) => {
-    const model = await open(routed, tuning);
+    const model = await openModel(routed, tuning);
     const { logits, gates } = await model.trace(tokens);
     const reference = referenceForward(routed, tokens, 'routed');
     reference.logits.forEach((expected, t) => {
@@ -211,7 +189,7 @@ describe('a routed package', () => {
   });
 
   it('can be held to the gates of a task instead', async () => {
-    const model = await open(routed);
+    const model = await openModel(routed);
     const routedLogits = Array.from(await model.prefill(tokens));
     model.setRouted(false);
     expect(model.position).toBe(0);
@@ -225,92 +203,9 @@ describe('a routed package', () => {
   });
 
   it('is what routed mode asks for', async () => {
-    const model = await open(merged);
+    const model = await openModel(merged);
     expect(() => model.setRouted(true)).toThrow(expect.objectContaining({ name: 'NotRouted' }));
     model.setRouted(false);
     model.dispose();
-  });
-});
-
-describe('weights in row blocks', () => {
-  const shared = { config: { kvHeads: 2 } };
-  const blocked = testPackage({ ...shared, blockRows: 21 });
-  const expected = referenceForward(blocked, tokens, { task: 'medkqa' }).logits.at(-1) ?? [];
-
-  it('are cut without changing a value', () => {
-    const whole = testPackage(shared);
-    for (const [name, values] of whole.values) expect(blocked.values.get(name)).toEqual(values);
-    expect(blocked.manifest.tensors.find(({ name }) => name === 'head')?.blocks.length).toBe(4);
-  });
-
-  it.each([
-    ['share a buffer where it may be large', softwareTuning.weightBytes],
-    ['have buffers of their own where it may not', 2048],
-  ])('%s', async (_, weightBytes) => {
-    const tuning = { ...softwareTuning, weightBytes };
-    const device = await openDevice({ variant: 'f32', tuning });
-    const create = vi.spyOn(device.device, 'createBuffer');
-    const model = await Model.load(device, blocked.manifest, (file) => blocked.read(file));
-    const heads = create.mock.calls.filter(([{ label }]) => label === 'head');
-    expect(heads.length).toBe(weightBytes === 2048 ? 4 : 1);
-    expect(difference(await model.prefill(tokens), expected)).toBeLessThan(tolerance.f32);
-    model.dispose();
-  });
-});
-
-describe('loading', () => {
-  it('reads every shard once and counts its bytes', async () => {
-    const device = await openDevice({ variant: 'f32', tuning: softwareTuning });
-    const names: string[] = [];
-    const progress: number[] = [];
-    let total = 0;
-    const read = (file: string): Promise<Uint8Array> => {
-      names.push(file);
-      return merged.read(file);
-    };
-    const model = await Model.load(device, merged.manifest, read, (p) => {
-      progress.push(p.bytesDone);
-      total = p.bytesTotal;
-    });
-    const shards = merged.manifest.files.filter(({ name }) => name !== 'tokenizer.json');
-    expect(names).toEqual(shards.map(({ name }) => name));
-    expect(total).toBe(shards.reduce((sum, { bytes }) => sum + bytes, 0));
-    expect(progress).toEqual([0, shards[0]?.bytes, total]);
-    model.dispose();
-  });
-
-  it('destroys what it made when a file cannot be read', async () => {
-    const device = await openDevice({ variant: 'f32', tuning: softwareTuning });
-    const create = vi.spyOn(device.device, 'createBuffer');
-    const read = (): Promise<Uint8Array> => Promise.reject(new Error('gone'));
-    await expect(Model.load(device, merged.manifest, read)).rejects.toThrow('gone');
-    const buffers = create.mock.results.map(({ value }) => value as GPUBuffer);
-    expect(buffers.length).toBeGreaterThan(10);
-    expect(buffers.every(({ mapState }) => mapState === 'unmapped')).toBe(true);
-  });
-
-  it('refuses a file of another size', async () => {
-    const device = await openDevice({ variant: 'f32', tuning: softwareTuning });
-    const read = (): Promise<Uint8Array> => Promise.resolve(new Uint8Array(8));
-    const loading = Model.load(device, merged.manifest, read);
-    await expect(loading).rejects.toMatchObject({ name: 'BadPackage' });
-  });
-
-  it('says that a cache beyond the default limits does not fit', async () => {
-    const device = await openDevice({ variant: 'f32', tuning: softwareTuning });
-    const huge = testPackage({ config: { capacity: 2 ** 20 } });
-    const loading = Model.load(device, huge.manifest, (file) => huge.read(file));
-    await expect(loading).rejects.toMatchObject({ name: 'DeviceLimit' });
-  });
-});
-
-describe('a lost device', () => {
-  it('fails the step that waits for it, and says why', async () => {
-    const device = await openDevice({ variant: 'f32', tuning: softwareTuning });
-    const model = await Model.load(device, merged.manifest, (file) => merged.read(file));
-    await model.prefill(tokens);
-    device.device.destroy();
-    await expect(model.decode(1)).rejects.toMatchObject({ name: 'DeviceLost' });
-    expect(await device.lost).toContain('destroyed');
   });
 });

@@ -17,7 +17,8 @@ export interface PrefillOptions {
 }
 
 /**
- * A package's model on the GPU with one conversation's KV cache. Its calls may not overlap.
+ * A package's model on the GPU with one conversation's KV cache. A call that overlaps another
+ * fails with Busy.
  * Whatever waits for the GPU fails with DeviceLost where the GPU goes away.
  */
 export class Model {
@@ -32,6 +33,7 @@ export class Model {
   readonly #params = new Uint32Array(4);
   #routed: boolean;
   #position = 0;
+  #busy = false;
 
   private constructor(manifest: Manifest, parts: ForwardParts, forward: Forward) {
     this.config = manifest.config;
@@ -90,21 +92,22 @@ export class Model {
    */
   async prefill(tokens: readonly number[], options: PrefillOptions = {}): Promise<Float32Array> {
     const { signal, onProgress } = options;
-    this.#check(tokens);
-    let done = 0;
-    while (done < tokens.length) {
-      if (signal?.aborted) throw new Failure('Cancelled', `stopped after ${done} tokens`);
-      const chunk = tokens.slice(done, done + this.#ids.length);
-      done += chunk.length;
-      this.#submit(chunk, done === tokens.length);
-      if (done < tokens.length) {
-        await this.#gpu.idle();
-        onProgress?.(done, tokens.length);
+    return this.#alone(tokens, async () => {
+      let done = 0;
+      while (done < tokens.length) {
+        if (signal?.aborted) throw new Failure('Cancelled', `stopped after ${done} tokens`);
+        const chunk = tokens.slice(done, done + this.#ids.length);
+        done += chunk.length;
+        this.#submit(chunk, done === tokens.length);
+        if (done < tokens.length) {
+          await this.#gpu.idle();
+          onProgress?.(done, tokens.length);
+        }
       }
-    }
-    await this.#gpu.read(this.#parts.state.staging, this.#logits);
-    onProgress?.(done, tokens.length);
-    return this.#logits;
+      await this.#gpu.read(this.#parts.state.staging, this.#logits);
+      onProgress?.(done, tokens.length);
+      return this.#logits;
+    });
   }
 
   /**
@@ -114,14 +117,16 @@ export class Model {
    */
   async decode(token: number): Promise<Float32Array> {
     const tokens = [token];
-    this.#check(tokens);
-    this.#submit(tokens, true);
-    await this.#gpu.read(this.#parts.state.staging, this.#logits);
-    return this.#logits;
+    return this.#alone(tokens, async () => {
+      this.#submit(tokens, true);
+      await this.#gpu.read(this.#parts.state.staging, this.#logits);
+      return this.#logits;
+    });
   }
 
   /** Forgets the KV cache from this position on. */
   truncate(position: number): void {
+    this.#checkIdle();
     if (!Number.isInteger(position) || position < 0 || position > this.#position) {
       throw new RangeError(`cannot truncate ${this.#position} positions to ${position}`);
     }
@@ -137,6 +142,7 @@ export class Model {
     if (!this.#tasks.has(task)) {
       throw new Failure('UnknownTask', `this package has no task ${task}`);
     }
+    this.#checkIdle();
     const start = performance.now();
     this.#parts.adapter?.setTask(task);
     this.#gpu.device.queue.submit([]);
@@ -152,6 +158,7 @@ export class Model {
     if (on && this.#parts.adapter?.info.mode !== 'routed') {
       throw new Failure('NotRouted', 'this package carries no router');
     }
+    this.#checkIdle();
     this.#routed = on;
     this.#position = 0;
   }
@@ -164,28 +171,31 @@ export class Model {
 
   /** As forwardAll, with the residual stream after every layer: slow, for tests. */
   async trace(tokens: readonly number[]): Promise<Trace> {
-    this.#position = 0;
-    this.#check(tokens);
-    return traceTokens(this.#parts, this.#forward, tokens, this.#routed);
+    this.truncate(0);
+    return this.#alone(tokens, () => traceTokens(this.#parts, this.#forward, tokens, this.#routed));
   }
 
   /** GPU time of one pass by kernel, in milliseconds; null where the GPU has no timestamps. */
   async profile(tokens: readonly number[]): Promise<KernelTimes | null> {
-    this.#check(tokens);
     if (tokens.length > this.#ids.length) {
       throw new RangeError(`a pass takes ${this.#ids.length} tokens, not ${tokens.length}`);
     }
-    this.#prepare(tokens);
-    const lists = this.#steps(tokens);
-    return profile(this.#gpu, lists, this.#forward.head, tokens.length);
+    return this.#alone(tokens, () => {
+      this.#prepare(tokens);
+      return profile(this.#gpu, this.#steps(tokens), this.#forward.head, tokens.length);
+    });
   }
 
   dispose(): void {
     this.#gpu.dispose();
   }
 
-  /** @throws Failure PromptTooLong; RangeError for what no tokenizer of this model gives */
-  #check(tokens: readonly number[]): void {
+  /**
+   * Runs what waits for the GPU, one call at a time.
+   * @throws Failure Busy, PromptTooLong; RangeError for tokens that this model does not have
+   */
+  async #alone<T>(tokens: readonly number[], work: () => Promise<T>): Promise<T> {
+    this.#checkIdle();
     const { vocab, capacity } = this.config;
     if (tokens.length === 0) throw new RangeError('no tokens');
     const bad = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocab);
@@ -194,6 +204,16 @@ export class Model {
       const message = `${this.#position} and ${tokens.length} tokens, room for ${capacity}`;
       throw new Failure('PromptTooLong', message);
     }
+    this.#busy = true;
+    try {
+      return await work();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #checkIdle(): void {
+    if (this.#busy) throw new Failure('Busy', 'the model is computing');
   }
 
   #steps(tokens: readonly number[]) {

@@ -7,7 +7,10 @@ import {
   type ModelConfig,
   type TensorInfo,
 } from '../format/manifest.ts';
-import { testNumbers } from '../gpu/testing.ts';
+import { requestGpu, type GpuDevice } from '../gpu/device.ts';
+import { testDriver, testNumbers, type GpuCase } from '../gpu/testing.ts';
+import { softwareTuning } from '../gpu/tuning.ts';
+import { Model } from './model.ts';
 
 /** Packages made of random numbers, for tests: as a converter would write them, but in memory. */
 
@@ -251,4 +254,34 @@ function gatesOf(task: number, linear: number, experts: number): number[] {
   );
   const total = raw.reduce((sum, value) => sum + value, 0);
   return raw.map((value) => value / total);
+}
+
+/** Nineteen tokens: chunks of them end with an odd one. */
+export const testTokens = Array.from({ length: 19 }, (_, i) => (i * 37 + 5) % tinyConfig.vocab);
+
+/**
+ * What f32 sums may lose over two layers, and what storing activations in f16 costs on top, as a
+ * part of the largest value of a row.
+ */
+export const tolerance = { f32: 2e-5, f16: 1e-2 };
+
+export function openDevice({ variant, tuning }: Omit<GpuCase, 'title'>): Promise<GpuDevice> {
+  return requestGpu(testDriver(variant), { variant, tuning });
+}
+
+export async function openModel(pkg: TestPackage, tuning = softwareTuning): Promise<Model> {
+  const device = await openDevice({ variant: 'f32', tuning });
+  return Model.load(device, pkg.manifest, (file) => pkg.read(file));
+}
+
+/** The largest difference as a part of the largest expected value. */
+export function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length) return Infinity;
+  let [worst, largest] = [0, 1e-30];
+  for (let i = 0; i < expected.length; i++) {
+    const error = Math.abs((actual[i] ?? NaN) - (expected[i] ?? NaN));
+    if (!(error <= worst)) worst = error;
+    largest = Math.max(largest, Math.abs(expected[i] ?? 0));
+  }
+  return worst / largest;
 }

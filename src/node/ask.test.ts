@@ -1,7 +1,11 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, vi } from 'vitest';
+import { parseManifest } from '../format/layout.ts';
 
 /** The command as a person runs it: another process, on the tiny packages of the tests. */
 
@@ -60,6 +64,18 @@ async function greedyTokens(folder: string, task: string, prompt: string, ...mor
   return JSON.parse(stdout) as Record<string, unknown>;
 }
 
+/** The tiny package with room for a very long answer, which no likely token ends. */
+async function endless(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'ask-test-'));
+  await cp(TINY, folder, { recursive: true });
+  const manifest = parseManifest(await readFile(join(folder, 'manifest.json')));
+  const config = { ...manifest.config, capacity: 4096 };
+  const template = { ...manifest.template, stopIds: [0] };
+  const changed = JSON.stringify({ ...manifest, config, template });
+  await writeFile(join(folder, 'manifest.json'), changed);
+  return folder;
+}
+
 describe('ask on the tiny package', () => {
   it.each(Object.entries(golden('tiny').tasks))(
     'gives the tokens of the PyTorch run for %s',
@@ -112,8 +128,10 @@ describe('ask on the tiny package', () => {
   });
 
   it('stops at Ctrl-C and keeps what was said', async () => {
-    const args = ['--package', TINY, '--temperature', '3', '--seed', '1', '--max-tokens', '5000'];
-    const stopped = await ask([...args, '宝宝发烧'], '', {}, true);
+    const folder = await endless();
+    const args = ['--package', folder, '--greedy', '--max-tokens', '5000', '宝宝发烧'];
+    const stopped = await ask(args, '', {}, true);
+    await rm(folder, { recursive: true });
     expect(stopped).toMatchObject({
       status: 130,
       stdout: expect.stringMatching(/.\n$/) as string,

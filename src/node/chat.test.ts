@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Failure } from '../failure.ts';
 import type { GenerateResult, Turn } from '../worker/api.ts';
 import { chat, type ChatHost } from './chat.ts';
@@ -124,17 +124,24 @@ describe('a chat', () => {
 
 describe('Ctrl-C', () => {
   it('stops the running answer first and leaves the second time', async () => {
+    let clockMs = 1000;
+    const now = vi.spyOn(performance, 'now').mockImplementation(() => clockMs);
     let left = 0;
     const interrupts = new Interrupts(() => (left += 1));
     await interrupts.during((signal) => {
       interrupts.press();
       expect([signal.aborted, left]).toEqual([true, 0]);
+      clockMs += 5;
+      interrupts.press(); // the same press, handed on by another process
+      expect(left).toBe(0);
+      clockMs += 1000;
       interrupts.press();
       expect(left).toBe(1);
       return Promise.resolve();
     });
     interrupts.press();
     expect(left).toBe(2);
+    now.mockRestore();
   });
 });
 
