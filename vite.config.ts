@@ -9,7 +9,8 @@ const port = 4820;
 const inlineStylesInDev: Plugin = {
   name: 'inline-styles-in-dev',
   apply: 'serve',
-  transformIndexHtml: (html) => html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'"),
+  transformIndexHtml: (html) =>
+    html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'"),
 };
 
 export default defineConfig({
