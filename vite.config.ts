@@ -23,6 +23,7 @@ export default defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'convert/**/*.test.ts'],
     testTimeout: 60_000,
+    env: { NO_COLOR: '1' }, // what command lines print is compared as plain text
     // A GPU driver in software uses every core by itself: test files run two at a time.
     maxWorkers: 2,
   },
