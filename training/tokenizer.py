@@ -7,7 +7,9 @@ without U+2581 (which stands for the space).
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer
@@ -71,7 +73,13 @@ def _blank(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict:
     }
 
 
-def train(texts: Iterator[str], vocab: int, alphabet: int) -> dict:
+def commonest(texts: Sequence[str], most: int) -> list[str]:
+    """The `most` commonest characters, by code point where they are equally common."""
+    counts = Counter(chain.from_iterable(text.replace(" ", SPACE) for text in texts))
+    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:most])
+
+
+def train(texts: Iterable[str], vocab: int, alphabet: int) -> dict:
     """Learn `vocab` pieces (specials and bytes included) from texts; the tokenizer.json as a dict.
 
     At most `alphabet` single characters become pieces, the commonest; others are spelt in bytes.
@@ -83,10 +91,14 @@ def train(texts: Iterator[str], vocab: int, alphabet: int) -> dict:
     learner.normalizer = Replace(" ", SPACE)
     learner.pre_tokenizer = Split(Regex(PATTERN), "isolated", False)
     room = vocab - len(BYTES)
+    texts = list(texts)
+    letters = commonest(texts, min(alphabet, room // 2))
     trainer = BpeTrainer(
         vocab_size=room,
         special_tokens=list(SPECIAL),
-        limit_alphabet=min(alphabet, room // 2),
+        # Left to itself the trainer breaks ties in another order every time.
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
         max_token_length=10,
         min_frequency=2,
         show_progress=False,

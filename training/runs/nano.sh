@@ -11,6 +11,8 @@ if [ -z "$python" ]; then
   python=python3
   [ -x .venv/bin/python ] && python=$PWD/.venv/bin/python
 fi
+# Waiting threads sleep: beside other work on the same cores, spinning ones bring each other to a standstill.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-0}
 arguments=()
 while [ $# -gt 0 ]; do
   case $1 in

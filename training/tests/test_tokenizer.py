@@ -130,3 +130,10 @@ def test_wrong_input() -> None:
 def test_unknown_role(tokenizer: PedTokenizer) -> None:
     with pytest.raises(ValueError):
         tokenizer.encode_turns([{"role": "system", "text": "x"}])
+
+
+def test_equally_common_characters_are_chosen_the_same_way_every_time() -> None:
+    rare = [chr(0x4E00 + i) for i in range(400)]  # each once: the alphabet has room for some
+    texts = [*LINES * 5, *("".join(rare[i::8]) for i in range(8))]
+    first = train(texts, VOCAB, 120)
+    assert all(train(reversed(texts), VOCAB, 120) == first for _ in range(3))
