@@ -32,7 +32,7 @@ export const arrows = {
   engine: ['model', 'gpu', 'text', 'format', 'worker/api'],
   node: ['engine', 'model', 'gpu', 'text', 'format', 'safety', 'worker/api'],
   store: ['format', 'worker/api'],
-  worker: ['engine', 'store', 'gpu', 'format'],
+  worker: ['engine', 'store', 'gpu'],
   ui: ['worker/api', 'worker/client', 'store/records', 'safety'],
   safety: [],
   convert: ['format', 'text', 'node'],

@@ -41,7 +41,7 @@ lane_size() {
 }
 
 lane_unit() { npx vitest run; }
-lane_training() { nice -n 1 .venv/bin/python -m pytest -q training; }
+lane_training() { .venv/bin/python -m pytest -q training; }
 
 # The whole way on the sample corpus: corpora -> checkpoint -> package -> answer.
 lane_pipeline() {

@@ -7,7 +7,11 @@ import { lifeSigns } from './signs-life.ts';
 
 export type { DangerSign };
 
-/** Every sign, in the order in which a page shows them. */
+/**
+ * Every sign, in the order in which a page shows them. A source is the guideline a sign is taken
+ * after. No clinician has reviewed the table, and beyond WHO IMCI 2014 and NICE NG143 the sources
+ * were named from general knowledge and not held against their texts: the page says so.
+ */
 export const dangerSigns: readonly DangerSign[] = [...lifeSigns, ...injurySigns, ...illnessSigns];
 
 /** How far apart, in characters, the two halves of a sign may stand. */

@@ -148,7 +148,7 @@ export const en: Words = {
     acknowledge: 'Understood, fold away',
     collapsed: 'Danger signs: {{signs}}',
     expand: 'Show again what to do',
-    source: 'after {{source}}',
+    source: 'after {{source}}, not clinically reviewed',
   },
   noGpu: {
     title: 'This browser cannot run the model',

@@ -144,7 +144,7 @@ export const zh = {
     acknowledge: '已知晓，收起',
     collapsed: '危险信号：{{signs}}',
     expand: '再看一遍该做什么',
-    source: '依据 {{source}}',
+    source: '参考 {{source}}，未经临床审核',
   },
   noGpu: {
     title: '这个浏览器不能运行模型',
