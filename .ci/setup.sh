@@ -110,7 +110,7 @@ setup_python() {
       "$base" -m venv .venv
     fi
   fi
-  stamp=$(cat training/requirements.txt training/requirements-dev.txt | sha256sum | cut -c1-16)
+  stamp=$(cat training/requirements*.txt | sha256sum | cut -c1-16)
   if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     say 'installing the Python packages of training/requirements*.txt'
     # PyTorch first and alone: what comes later must find it, or pip would pick a CUDA build.

@@ -1,9 +1,12 @@
 """Reading the sources: each is `NAME.tar.xz` or a folder `NAME/` with the original paths."""
 
 import json
+import lzma
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from .ledger import Ledger
 
 
 class Library:
@@ -19,9 +22,9 @@ class Library:
     def files(self, name: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
         """Yield (path inside the source, text) of the wanted files, in one pass.
 
-        Folders come in sorted order, archives in the order they were packed; bytes that are not
-        UTF-8 become U+FFFD and are removed by the cleaning. Raises FileNotFoundError when the
-        source is absent.
+        Folders come in sorted order, archives in the order they were packed; one file at a time
+        is in memory. Bytes that are not UTF-8 become U+FFFD and are removed by the cleaning.
+        Raises FileNotFoundError when the source is absent, ValueError when its archive is broken.
         """
         folder = self.folder / name
         if folder.is_dir():
@@ -30,24 +33,51 @@ class Library:
                 if wanted(inner):
                     yield inner, path.read_text("utf-8-sig", "replace")
             return
-        with tarfile.open(self.folder / f"{name}.tar.xz", "r|xz") as tar:
-            for member in tar:
-                inner = member.name.removeprefix("./").partition("/")[2]
-                if not member.isfile() or not wanted(inner):
-                    continue
-                stream = tar.extractfile(member)
-                if stream is not None:
-                    yield inner, stream.read().decode("utf-8-sig", "replace")
+        archive = self.folder / f"{name}.tar.xz"
+        try:
+            with tarfile.open(archive, "r|xz") as tar:
+                for member in tar:
+                    inner = member.name.removeprefix("./").partition("/")[2]
+                    if not member.isfile() or not wanted(inner):
+                        continue
+                    stream = tar.extractfile(member)
+                    if stream is not None:
+                        yield inner, stream.read().decode("utf-8-sig", "replace")
+        except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+            raise ValueError(f"{archive}: broken archive ({error}); copy it again") from error
 
     def read(self, name: str, *paths: str) -> dict[str, str]:
         """Texts of some files by path; absent files are left out."""
         return dict(self.files(name, lambda path: path in paths))
 
-    def records(self, name: str, path: str) -> list:
-        """The records of a .json list or a .jsonl / one-object-per-line file; [] when absent."""
+    def records(self, name: str, path: str, ledger: Ledger | None = None) -> list:
+        """The records of a .json list or a .jsonl / one-object-per-line file; [] when absent.
+
+        A line that is not JSON is counted in the ledger as a broken line; without a ledger, and
+        for a broken list, ValueError says which file and line.
+        """
         text = self.read(name, path).get(path, "")
-        if not text.strip():
-            return []
-        if text.lstrip().startswith("["):
+        return parse(text, f"{name}/{path}", name, ledger)
+
+
+def parse(text: str, where: str, source: str, ledger: Ledger | None = None) -> list:
+    """The records of a JSON list or of JSON lines. See `Library.records` for errors."""
+    if not text.strip():
+        return []
+    if text.lstrip().startswith("["):
+        try:
             return json.loads(text)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}:{error.lineno}: not JSON: {error.msg}") from error
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if ledger is None:
+                raise ValueError(f"{where}:{number}: not JSON: {error.msg}") from error
+            ledger.saw(source)
+            ledger.drop(source, "broken line", f"{where}:{number}: {error.msg}: {line.strip()}")
+    return found

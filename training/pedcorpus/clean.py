@@ -1,6 +1,9 @@
 """Cleaning of Chinese text: characters, punctuation, worn-out phrases of online consultation."""
 
 import re
+from dataclasses import dataclass
+
+from .ledger import Ledger
 
 HAN = "一-鿿"
 _FULL = {
@@ -119,6 +122,26 @@ def strip_worn(text: str) -> str:
     return text.strip()
 
 
+# Who praises a clinic or sells a cure, and what no forum means as advice. By sentence.
+ADVERTISEMENT = re.compile(
+    "(?:来|到|选择|联系|咨询|欢迎)(?:您)?(?:我院|我们医院|我们这里|本院|本店|我公司)|"
+    "(?:我院|我们医院|本院|我公司|本公司|本店)[^。]{0,16}(?:网址|网站|优势|专家团|先进|特色|疗法|技术力量|为您|欢迎)|"
+    "(?:点击|添加|扫码|关注)(?:右|左|下|上|此处|这里|我的|公众)|在线(?:客服|专家|预约)|"
+    "免费(?:咨询|热线|体验|领取)|包邮|厂家直销|货到付款|代购|"
+    "(?:国家|全国|国内|国际)(?:级)?(?:重点专科|知名专家)|治愈率(?:高达|达到|达|为)|"
+    "(?:可以?|能|能够|即可|彻底|完全)(?:彻底|完全)?根治(?!的?可能|不)(?![^。]{0,6}吗)|包治|永不复发|药到病除|"
+    "(?:采用|使用|服用|我有|推荐)[^。]{0,6}(?:祖传|秘方)|(?:专利|独创)(?:疗法|产品)|"
+    "五行.{0,8}(?:疗法|方剂|胶囊)|"
+    "(?:皮肤病|白癜风|牛皮癣|癫痫|肝病|男科|不孕)(?:专科)?(?:研究所|研究院|医院)[^。]{0,10}(?:治疗|技术|专家|电话|咨询)"
+)
+_DENIED = re.compile("不能|无法|难以|没有|不可|未必|不要|不提倡|不会|并非|不是|不宜")
+
+
+def advertises(sentence: str) -> bool:
+    """Whether a sentence praises a clinic or promises a cure, and does not warn of it."""
+    return bool(ADVERTISEMENT.search(sentence)) and not _DENIED.search(sentence)
+
+
 def clean_answer(text: str) -> str:
     """An answer as it goes into the corpus, doses aside."""
     return finish(tidy(strip_worn(tidy(text))))
@@ -134,6 +157,31 @@ def clean_question(text: str) -> str:
     if text and text[-1] not in "。！？…":
         text = text.rstrip("，、；：") + ("？" if ASKS.search(text) else "。")
     return text
+
+
+@dataclass(frozen=True)
+class Cleaner:
+    """`clean_answer` and `clean_question` for one source, booked in the ledger."""
+
+    ledger: Ledger
+    source: str
+
+    def answer(self, raw: str) -> str:
+        """The answer, with what was worn out in it counted."""
+        before = tidy(raw)
+        stripped = strip_worn(before)
+        if stripped != before:
+            lost = next((s for s in re.split("(?<=[。！？])", before) if s not in stripped), before)
+            self.ledger.change(self.source, "template phrases", lost)
+        return finish(tidy(stripped))
+
+    def question(self, raw: str) -> str:
+        """The question, with replaced names counted."""
+        cleaned = clean_question(raw)
+        named = _SURNAMED.search(raw)
+        if named:
+            self.ledger.change(self.source, "personal data", raw[max(0, named.start() - 9) :][:24])
+        return cleaned
 
 
 ASKS = re.compile(

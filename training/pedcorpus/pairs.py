@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from heapq import heappush, heapreplace
 
 from .archive import Library
 from .clean import clean_question, finish, tidy
 from .doses import count_doses
-from .phrasing import number, pick, some
+from .phrasing import number, pick
+from .quality import unsafe
 from .record import Chat, Pair, dialogue
 from .sources import LLAMAFACTORY, MEDICALGPT
 
+PAIRED = ("medkqa", "evidiag", "trerecom")
 RETURNS = re.compile("就医|就诊|急诊|120|复诊|医院|医生|门诊")
 SEE_DOCTOR = (
     "如果症状加重或孩子精神变差，请及时到儿科就诊。",
@@ -83,36 +86,78 @@ def worse(chat: Chat, kind: str, others: Sequence[Chat]) -> str:
 
 
 def better(chat: Chat) -> str:
-    """The reference answer; advice always says when to see a doctor."""
-    if chat.task == "trerecom" and not RETURNS.search(chat.answer):
-        return chat.answer + pick(SEE_DOCTOR, chat.id, "see")
-    return chat.answer
+    """The reference answer with a word on when to see a doctor, unless it says so already.
+
+    Knowledge from the graph (templated MedKQ&A) names no patient and stays as it is.
+    """
+    if RETURNS.search(chat.answer) or (chat.task == "medkqa" and chat.templated):
+        return chat.answer
+    return finish(chat.answer) + pick(SEE_DOCTOR, chat.id, "see")
+
+
+def safe(answer: str) -> bool:
+    """Whether an answer may be preferred: no dose, no treatment of the unsafe list."""
+    return not count_doses(answer) and not unsafe(answer)
 
 
 def _fit(chat: Chat) -> bool:
     """Whether the reference answer is complete in the manner of its task."""
-    if chat.task == "medkqa":
-        return True
-    return bool(RETURNS.search(chat.answer)) and (
-        chat.task == "trerecom" or bool(re.search("考虑|判断|符合|可能性", chat.answer))
-    )
+    if chat.split != "train" or not 40 <= len(chat.answer) <= 320 or not safe(chat.answer):
+        return False
+    if chat.task == "evidiag":
+        return bool(re.search("考虑|判断|符合|可能", chat.answer))
+    return True
 
 
-def built(chats: Sequence[Chat], count: int) -> Iterator[Pair]:
-    """Pairs from the training records of the three tasks, in equal numbers, chosen by hash."""
-    for task in ("medkqa", "evidiag", "trerecom"):
-        pool = [
-            c
-            for c in chats
-            if c.task == task and c.split == "train" and 40 <= len(c.answer) <= 320 and _fit(c)
-        ]
-        for chat in some(pool, count // 3, "pairs", task):
-            kind = pick(KINDS, chat.id, "kind")
-            chosen, rejected = better(chat), worse(chat, kind, pool)
-            if chosen != rejected and chat.answer != rejected and not count_doses(chosen):
-                yield Pair(
-                    f"pair-{chat.id}", chat.source, task, chat.turns[:-1], chosen, rejected, kind
-                )
+class Chooser:
+    """Picks by hash which training records become pairs, in equal numbers per task.
+
+    At most half of a task's pairs come from templates while people's answers last. Holds no more
+    than `count` records.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.each = count // len(PAIRED)
+        self._heaps: dict[tuple[str, bool], list[tuple[int, str, Chat]]] = {}
+
+    def see(self, chat: Chat) -> None:
+        """Consider a record."""
+        if chat.task not in PAIRED or not _fit(chat) or not self.each:
+            return
+        heap = self._heaps.setdefault((chat.task, chat.templated), [])
+        item = (-number(chat.id, "pairs"), chat.id, chat)
+        if len(heap) < self.each:
+            heappush(heap, item)
+        elif item > heap[0]:
+            heapreplace(heap, item)
+
+    def pool(self, task: str) -> list[Chat]:
+        """The chosen records of a task, by hash."""
+        human, built = (
+            [chat for _, _, chat in sorted(self._heaps.get((task, templated), []), reverse=True)]
+            for templated in (False, True)
+        )
+        few = max(self.each - len(built), -(-self.each // 2))
+        human = human[:few]
+        return human + built[: self.each - len(human)]
+
+    def pairs(self) -> Iterator[Pair]:
+        """One pair per chosen record, its kind chosen by hash."""
+        for task in PAIRED:
+            pool = self.pool(task)
+            for chat in pool:
+                kind = pick(KINDS, chat.id, "kind")
+                chosen, rejected = better(chat), worse(chat, kind, pool)
+                if chosen != rejected and chat.answer != rejected and safe(chosen):
+                    yield Pair(
+                        f"pair-{chat.id}",
+                        chat.source,
+                        task,
+                        chat.turns[:-1],
+                        chosen,
+                        rejected,
+                        kind,
+                    )
 
 
 _FOREIGN = re.compile(
@@ -167,7 +212,7 @@ def ranked(library: Library) -> Iterator[Pair]:
             finish(tidy(chosen)),
             finish(tidy(rejected)),
         )
-        clean = not _FOREIGN.search(question + chosen + rejected) and not count_doses(chosen)
+        clean = not _FOREIGN.search(question + chosen + rejected) and safe(chosen)
         sized = 4 <= len(question) <= 120 and 20 <= len(chosen) <= 400 and 2 <= len(rejected) <= 500
         if clean and sized and chosen != rejected and question not in seen:
             seen.add(question)

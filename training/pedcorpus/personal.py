@@ -1,4 +1,8 @@
-"""Personal data: phones, e-mails, QQ and WeChat ids, URLs, identity numbers."""
+"""Personal data: phones, e-mails, QQ and WeChat ids, URLs, identity numbers, booking lines, names.
+
+A sentence with a way to reach somebody is removed as a whole; a name is replaced by the word for
+its bearer, since what is said about the patient stays worth reading.
+"""
 
 import re
 
@@ -13,6 +17,11 @@ _PHONE = re.compile(
 )
 _IDENTITY = re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)")
 _MESSENGER = re.compile(r"(?:QQ|扣扣|微信|威信|加v|\bVX\b|\bWX\b|公众号|微博)", re.I)
+_BOOKING = re.compile(
+    "(?:预约|咨询|联系|挂号|热线|服务|急救|值班|门诊|医院)(?:的)?(?:电话|热线|号码|手机)[：:是为]?(?=.{0,6}\\d)|"
+    "(?:出诊|坐诊)时间[：:是为]|挂号费[：:]?\\d|(?:详细|医院|门诊|来院|通讯|联系)地址[：:是]|"
+    "[省市区县].{1,12}[路街道巷].{0,8}\\d+号|乘(?:坐)?\\d+路"
+)
 _LONG_NUMBER = re.compile(r"(?<![\d.])\d{8,}(?!\d)")
 
 KINDS: dict[str, re.Pattern[str]] = {
@@ -21,6 +30,7 @@ KINDS: dict[str, re.Pattern[str]] = {
     "phone": _PHONE,
     "identity": _IDENTITY,
     "messenger": _MESSENGER,
+    "booking line": _BOOKING,
     "long number": _LONG_NUMBER,
 }
 
@@ -41,3 +51,22 @@ def scrub(text: str) -> str:
     if not find_personal(text):
         return text
     return "".join(part for part in _SENTENCE.findall(text) if not find_personal(part)).strip()
+
+
+_SURNAMES = (
+    "赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦许何吕张孔曹严金魏陶姜谢邹苏潘葛范彭鲁马方任袁柳史唐薛雷贺倪汤罗郝"
+    "安于傅齐余顾孟黄萧尹姚邵汪毛戴宋庞熊纪舒屈董梁杜阮蓝季贾江郭林钟徐邱高夏蔡田樊胡霍卢丁邓洪石崔龚程邢"
+    "陆翁侯邬曾沙丰关刘叶白龙万段易"
+)
+_TITLED = re.compile(
+    f"(?:(?<![一-鿿])|(?<=[找请由让挂问]))(?!谢谢|于是|黄疸|石家|高级|高年|金牌|万能|曾经|白班|方便|任何|安排|关于|马上|钱)[{_SURNAMES}][一-鿿]{{1,2}}(大夫|医生|主任医师|主任|医师|教授|护士长|老师)"
+)
+_NAMED = re.compile(
+    f"(?:姓名|患者姓名)[：: ]*[{_SURNAMES}][一-鿿]{{1,2}}(?![一-鿿])|"
+    f"(患者|病人|患儿)[：:]?[{_SURNAMES}](?:某某?|[一-鿿]{{1,2}})(?=[，, 、（(]{{1,2}}(?:男|女))"
+)
+
+
+def unname(text: str) -> str:
+    """The text with full names before a title, and names of patients, replaced."""
+    return _NAMED.sub(lambda m: m.group(1) or "", _TITLED.sub(r"\1", text))

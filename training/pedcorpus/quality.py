@@ -1,17 +1,17 @@
-"""What a record must be to enter the corpus: length, cleanliness, no doses, no duplicates."""
+"""How long a record may be, what no answer may recommend, and how a long dialogue is cut."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
-from .clean import HAN, finish, han_share, key_of, loops, tidy
-from .doses import NOTICE, count_doses, strip_doses
-from .ledger import Ledger
-from .personal import find_personal
-from .phrasing import number
+from .clean import finish
+from .doses import NOTICE
 from .record import Chat, Text, Turn
 
 SHORTEST, LONGEST = 20, 400
-LONGEST_CHAT = 760
+LONGEST_CHAT = 760  # about 500 tokens of the nano tokenizer: a context of 512
+OPENING = 60
+LONGEST_TEXT = 2_400
 # Treatments that no answer may recommend, and words that fit no pediatric adviser.
 UNSAFE = re.compile(
     r"酒精(?:擦|浴)|捂汗(?:退|发)|偏方|灌肠液|阿司匹林.{0,6}退[烧热]|符水|童子尿|驱魔|放血|百草枯|"
@@ -35,126 +35,109 @@ def joined_of(chat: Chat) -> str:
     return "\n".join(t.text for t in chat.turns)
 
 
-def fault(chat: Chat) -> str:
-    """Why the record cannot be used, or the empty string. Expects doses stripped."""
+def lengths_fault(chat: Chat) -> str:
+    """Why the lengths of a record do not fit, or the empty string. Expects doses stripped."""
     answer = chat.answer
-    body = answer.replace(NOTICE, "")
-    shortest = 6 if chat.task == "general" else SHORTEST
-    if len(body) < shortest:
+    if len(answer.replace(NOTICE, "")) < (6 if chat.task == "general" else SHORTEST):
         return "answer too short"
     if len(answer) > LONGEST:
         return "answer too long"
     if sum(len(t.text) for t in chat.turns) > LONGEST_CHAT:
         return "dialogue too long"
-    if not all(t.text for t in chat.turns):
-        return "empty turn"
-    joined = joined_of(chat)
-    kind = find_personal(joined)
-    if kind:
-        return "personal data: " + kind
-    if chat.task == "general" and NOTICE in joined_of(chat):
-        return "dose in a general answer"
-    if han_share(answer) < 0.7 and not chat.group.startswith("own/"):
-        return "mostly not Chinese"
-    if loops(joined):
-        return "loop"
-    if chat.task != "general" and unsafe(answer):
-        return "unsafe advice"
-    return ""
+    return "" if all(t.text for t in chat.turns) else "empty turn"
 
 
-def undose(chat: Chat) -> Chat:
-    """The record with every assistant turn dose-free."""
-    turns = tuple(
-        Turn(
-            t.role,
-            finish(tidy(strip_doses(t.text)))
-            if t.role == "assistant" and count_doses(t.text)
-            else t.text,
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The whole sentences of the beginning that fit into `longest` characters, possibly none."""
+    if len(text) <= longest:
+        return text
+    end = max(text.rfind(stop, 0, longest) for stop in "。！？；")
+    return finish(text[: end + 1].rstrip("；")) if end > 0 else ""
+
+
+_CLOSES = re.compile(
+    "^(?:[^。！？]{0,6}(?:不客气|不用谢|不用客气|不谢|欢迎)|(?:好的|嗯|那好)[，。！]?$|"
+    "(?:如果|若|如)?(?:您|你)?(?:以后|还)?有(?:任何|其他|什么)?(?:其他)?(?:问题|疑问|需要)[^。]{0,24}"
+    "(?:联系|咨询|告诉|询问|问我))"
+)
+
+
+def closes(answer: str) -> bool:
+    """Whether an answer only takes leave."""
+    return len(answer) < 60 and _CLOSES.search(answer) is not None
+
+
+def _opening(turn: Turn) -> str:
+    """The first sentences of the complaint, which every later window needs to be understood."""
+    end = max(turn.text.rfind(stop, 0, OPENING) for stop in "。！？，")
+    return turn.text[: end + 1].rstrip("，") if end > 8 else ""
+
+
+def windows(chat: Chat) -> Iterator[Chat]:
+    """A dialogue that is too long as parts of whole exchanges; one that fits as it is.
+
+    Every part starts with the user and ends with an answer of at least SHORTEST characters that is more than a leave-taking; the
+    parts after the first begin with the complaint again. All parts have the same group, so a split
+    never tears the dialogue apart. Only the last answer of a part is measured, and an answer that is
+    too long is cut after a sentence.
+    """
+    turns = list(chat.turns)
+    size = sum(len(t.text) for t in turns)
+    shortest = 6 if chat.task == "general" else SHORTEST
+    short = len(turns) > 2 and (len(chat.answer) < shortest or closes(chat.answer))
+    if size <= LONGEST_CHAT and len(chat.answer) <= LONGEST and not short:
+        yield chat
+        return
+    exchanges = list(zip(turns[::2], turns[1::2], strict=False))
+    again = _opening(turns[0])
+    part: list[Turn] = []
+    held, made = 0, 0
+
+    def ended() -> Chat | None:
+        while part and (len(part[-1].text.replace(NOTICE, "")) < shortest or closes(part[-1].text)):
+            del part[-2:]
+        if not part:
+            return None
+        return replace(
+            chat,
+            id=f"{chat.id}-w{made}",
+            turns=tuple(part),
+            group=chat.group or f"{chat.source}/{chat.id}",
         )
-        for t in chat.turns
-    )
-    return chat if turns == chat.turns else type(chat)(**{**chat.__dict__, "turns": turns})
+
+    for user, assistant in exchanges:
+        assistant = Turn("assistant", shortened(assistant.text))
+        length = len(user.text) + len(assistant.text)
+        if not assistant.text or length + OPENING > LONGEST_CHAT:
+            continue
+        if part and held + length > LONGEST_CHAT:
+            done = ended()
+            if done is not None:
+                yield done
+                made += 1
+            part.clear()
+        if not part:
+            held = 0
+            if made and again and again not in user.text:
+                glue = "" if again[-1] in "。！？" else "。"
+                user = Turn("user", again + glue + user.text)
+        part += [user, assistant]
+        held += len(user.text) + len(assistant.text)
+    done = ended()
+    if done is not None:
+        yield done
 
 
-def _signature(text: str, hashes: int = 12, size: int = 6) -> tuple[int, ...]:
-    """The smallest hashes of the text's shingles (a bottom-k sketch)."""
-    text = re.sub(rf"[^{HAN}A-Za-z0-9]", "", text)
-    pieces = {text[i : i + size] for i in range(max(1, len(text) - size + 1))}
-    return tuple(sorted(hash_of(p) for p in pieces)[:hashes])
-
-
-def hash_of(text: str) -> int:
-    """A cheap stable 32-bit hash (FNV-1a over code points)."""
-    value = 2166136261
-    for char in text:
-        value = (value ^ ord(char)) * 16777619 & 0xFFFFFFFF
-    return value
-
-
-class Seen:
-    """Exact and near duplicates. Near: at least 9 of the 12 smallest shingle hashes agree."""
-
-    def __init__(self) -> None:
-        self.exact: set[str] = set()
-        self.bands: dict[int, list[tuple[int, ...]]] = {}
-
-    def exactly(self, text: str) -> bool:
-        """Whether the same text, punctuation aside, was seen before."""
-        key = key_of(text)
-        if key in self.exact:
-            return True
-        self.exact.add(key)
-        return False
-
-    def nearly(self, text: str) -> bool:
-        """Whether nearly the same text was seen before."""
-        mine = _signature(text)
-        if len(mine) < 12:
-            return False
-        for value in mine[:4]:
-            for other in self.bands.get(value, ()):
-                if len(set(mine) & set(other)) >= 9:
-                    return True
-        for value in mine[:4]:
-            self.bands.setdefault(value, []).append(mine)
-        return False
-
-
-def good_chats(chats: Iterable[Chat], ledger: Ledger) -> Iterator[Chat]:
-    """Records that pass, dose-free, without duplicates inside their own split decision."""
-    seen, answers = Seen(), Seen()
-    for chat in chats:
-        chat = undose(chat)
-        why = fault(chat)
-        if not why and seen.exactly("\n".join(t.text for t in chat.turns)):
-            why = "duplicate"
-        own = chat.group.startswith("own/")
-        if (
-            not why
-            and not own
-            and len(chat.answer) > 40
-            and not chat.templated
-            and answers.nearly(chat.answer)
-        ):
-            why = "near duplicate answer"
-        if why:
-            ledger.drop(chat.source, why, chat.turns[0].text + " | " + chat.answer)
-        else:
-            yield chat
-
-
-def good_texts(texts: Iterable[Text], ledger: Ledger) -> Iterator[Text]:
-    """Texts that pass, without exact duplicates of their first 80 characters."""
-    heads: set[int] = set()
-    for text in texts:
-        head = number(key_of(text.text)[:80])
-        if head in heads:
-            ledger.drop(text.source, "duplicate", text.text)
-        elif find_personal(text.text):
-            ledger.drop(text.source, "personal data", text.text)
-        elif loops(text.text):
-            ledger.drop(text.source, "loop", text.text)
-        else:
-            heads.add(head)
-            yield text
+def chunks(text: Text, longest: int = LONGEST_TEXT) -> Iterator[Text]:
+    """A long text in parts of whole lines, or of sentences where a line is longer."""
+    if len(text.text) <= longest:
+        yield text
+        return
+    part, made = "", 0
+    for piece in re.findall(r"[^。！？\n]{1,2000}(?:[。！？]+|\n|$)?|[。！？\n]", text.text):
+        if part and len(part) + len(piece) > longest:
+            yield replace(text, id=f"{text.id}-c{made}", text=part.strip())
+            part, made = "", made + 1
+        part += piece
+    if part.strip():
+        yield replace(text, id=f"{text.id}-c{made}", text=part.strip())

@@ -1,7 +1,9 @@
 """The corpus builder on the carried sample: schema, promises, splits, determinism."""
 
 import json
+import re
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,16 @@ from training.pedcorpus.build import build
 from training.pedcorpus.clean import clean_answer, key_of, tidy
 from training.pedcorpus.doses import count_doses
 from training.pedcorpus.ledger import Ledger
-from training.pedcorpus.pairs import KINDS, worse
+from training.pedcorpus.output import JSONL
+from training.pedcorpus.pairs import KINDS, RETURNS, worse
 from training.pedcorpus.personal import find_personal, scrub
-from training.pedcorpus.quality import Seen, unsafe
+from training.pedcorpus.pipeline import Pipeline
+from training.pedcorpus.quality import unsafe
 from training.pedcorpus.readers import kg, kg_talks, questioning, symptoms
 from training.pedcorpus.readers.cmdd import merged
-from training.pedcorpus.record import SPLITS, TASKS, Chat, dialogue
-from training.pedcorpus.sources import DXFORMER, SOURCES
-from training.pedcorpus.split import Guard, assign
+from training.pedcorpus.record import AGE_GROUPS, SPLITS, TASKS, Chat, dialogue
+from training.pedcorpus.sources import CHINESEBLUE, DXFORMER, SOURCES
+from training.pedcorpus.store import read
 
 SAMPLE = Path(__file__).parents[1] / "sample"
 
@@ -53,7 +57,11 @@ def test_chat_schema(chats: list[dict]) -> None:
     assert len(chats) > 500
     assert len({c["id"] for c in chats}) == len(chats)
     for chat in chats:
-        assert set(chat) == {"id", "source", "licence", "task", "split", "templated", "turns"}
+        assert list(chat) == [
+            *("id", "source", "licence", "task", "split", "templated"),
+            *("department", "age_group", "turns"),
+        ]
+        assert chat["age_group"] in ("", *AGE_GROUPS)
         assert chat["task"] in TASKS and chat["split"] in SPLITS
         assert chat["licence"] == SOURCES[chat["source"]].licence
         roles = [turn["role"] for turn in chat["turns"]]
@@ -113,24 +121,80 @@ def test_pairs(corpus: Path) -> None:
     pairs = lines(corpus / "pairs.jsonl")
     assert {p["kind"] for p in pairs} >= set(KINDS)
     for pair in pairs:
+        assert list(pair) == ["id", "source", "task", "turns", "chosen", "rejected", "kind"]
         assert pair["turns"][-1]["role"] == "user"
         assert pair["chosen"] != pair["rejected"]
-        assert count_doses(pair["chosen"]) == 0
+        assert count_doses(pair["chosen"]) == 0 and not unsafe(pair["chosen"])
         if pair["kind"] == "dose":
             assert count_doses(pair["rejected"]) > 0
+        if pair["kind"] != "ranked" and pair["task"] != "medkqa":
+            assert RETURNS.search(pair["chosen"]), pair["chosen"]
+
+
+def test_completions_are_the_training_dialogues(corpus: Path, chats: list[dict]) -> None:
+    completions = {row["id"]: row for row in lines(corpus / "completions.jsonl")}
+    train = {chat["id"]: chat for chat in chats if chat["split"] == "train"}
+    assert completions.keys() == train.keys()
+    for name, row in completions.items():
+        assert all(turn["text"] in row["text"] for turn in train[name]["turns"])
+
+
+def test_parquet_holds_what_the_lines_hold(corpus: Path, chats: list[dict]) -> None:
+    records = list(read(corpus / "records" / "chat.parquet"))
+    assert [r.id for r in records] == [c["id"] for c in chats]  # type: ignore[union-attr]
+    assert all(r.provenance for r in records if r.source == CHINESEBLUE)  # type: ignore[union-attr]
+    texts = {r.id for r in read(corpus / "records" / "text.parquet")}  # type: ignore[union-attr]
+    assert texts == {t["id"] for t in lines(corpus / "text.jsonl")}
+
+
+def test_children_come_first_in_the_text(corpus: Path) -> None:
+    order = [t["pediatric"] for t in lines(corpus / "text.jsonl")]
+    assert order == sorted(order, reverse=True) and len(set(order)) == 2
+
+
+def test_hashes_are_of_the_files(corpus: Path) -> None:
+    hashes = json.loads((corpus / "hashes.json").read_text("utf-8"))
+    assert {*JSONL} < set(hashes) and any(name.endswith(".parquet") for name in hashes)
+    for name, digest in hashes.items():
+        assert sha256((corpus / name).read_bytes()).hexdigest() == digest
 
 
 def test_report(corpus: Path, chats: list[dict]) -> None:
     report = json.loads((corpus / "report.json").read_text("utf-8"))
     assert sum(sum(row.values()) for row in report["chat"].values()) == len(chats)
+    people = sum(not chat["templated"] for chat in chats)
+    counted = report["human_and_templated"].values()
+    assert sum(split["human"] for row in counted for split in row.values()) == people
     assert "t-zhan__MedicalQA" in report["absent"]
     removed = report["sources"]["SupritYoung__Zhongjing"]["removed"]
-    assert removed and all(1 <= len(step["samples"]) <= 2 for step in removed.values())
+    assert removed and all(1 <= len(step["samples"]) <= 3 for step in removed.values())
+    assert report["decontamination"]["units"] > 50
+
+
+def test_data_card(corpus: Path, chats: list[dict]) -> None:
+    card = (corpus / "DATA_CARD.md").read_text("utf-8")
+    for heading in ("What is in it", "People and templates", "Licences", "Cleaning", "weaknesses"):
+        assert heading in card
+    row = next(line for line in card.splitlines() if DXFORMER in line and "PedCorpus" in line)
+    train = sum(c["source"] == DXFORMER and c["split"] == "train" for c in chats)
+    assert f"| {train:,} |" in row
+    assert not find_personal(
+        re.sub(r"`[^`]*`|\(arXiv [0-9.]+\)", "", card.replace("2405.19266", ""))
+    )
+
+
+def test_human_training_dialogues_are_kept_whole(chats: list[dict]) -> None:
+    talks = [c for c in chats if c["source"] == CHINESEBLUE and c["task"] == "evidiag"]
+    split = {c["id"].split("-")[1]: c["split"] for c in talks}
+    assert all(split[c["id"].split("-")[1]] == c["split"] for c in talks)
+    people = {c["id"].split("-")[1] for c in talks if c["split"] == "train" and not c["templated"]}
+    made = {c["id"].split("-")[1] for c in talks if c["split"] == "train" and c["templated"]}
+    assert len(people) > 10 and made <= people | made
 
 
 def test_same_input_same_output(corpus: Path, tmp_path: Path) -> None:
     build(SAMPLE, tmp_path, "ci")
-    for name in ("text.jsonl", "chat.jsonl", "pairs.jsonl"):
+    for name in JSONL:
         assert (tmp_path / name).read_bytes() == (corpus / name).read_bytes()
 
 
@@ -226,41 +290,43 @@ def test_unsafe_advice() -> None:
     assert unsafe("可以用酒精擦身退烧。") and not unsafe("不要用酒精擦身。")
 
 
-def test_near_duplicates() -> None:
-    seen = Seen()
-    text = (
-        "孩子发热时要多喝水，注意休息，饮食清淡，观察精神状态，"
-        "如果持续高热不退或精神变差请及时到医院就诊。"
-    )
-    assert not seen.nearly(text)
-    assert seen.nearly(text.replace("如果", "若"))
-    assert not seen.nearly(
-        "便秘的孩子要多吃蔬菜水果，养成每天定时排便的习惯，适当增加运动量，必要时请医生评估。"
-    )
+def settled(tmp_path: Path, *chats: Chat) -> set[str]:
+    pipeline = Pipeline(tmp_path, Ledger())
+    pipeline.take(chats)
+    pipeline.settle()
+    return {record.id for record in pipeline.kept()}  # type: ignore[union-attr]
 
 
-def test_guard_finds_questions_inside_texts() -> None:
-    guard = Guard()
-    guard.add("宝宝三个月大最近两天总是咳嗽而且晚上睡不好觉是怎么回事")
-    assert guard.shares(
-        "问：宝宝三个月大，最近两天总是咳嗽，而且晚上睡不好觉，是怎么回事？答：可能感冒了。"
-    )
-    assert not guard.shares("宝宝便秘怎么办")
+def test_split_drops_training_twins(tmp_path: Path) -> None:
+    def chat(name: str, split: str, question: str, group: str = "") -> Chat:
+        answer = "".join(f"{sign}{name}多见，" for sign in "热咳泻疹吐喘痰晕胀痒") + "要看医生。"
+        turns = dialogue(question, answer)
+        return Chat(name, DXFORMER, "medkqa", True, turns, group, split, department="儿科")
+
+    assert settled(
+        tmp_path,
+        chat("b", "train", "请问什么是黄疸"),
+        chat("a", "test", "什么是黄疸？"),
+        chat("c", "train", "什么是湿疹？"),
+        chat("d", "test", "便秘怎么办？", "talk/7"),
+        chat("e", "train", "积食怎么办？", "talk/7"),
+        chat("f", "train", "腹泻怎么办？", "talk/8"),
+    ) == {"a", "c", "d", "f"}
 
 
-def test_split_drops_training_twins() -> None:
-    def chat(name: str, split: str, question: str) -> Chat:
-        return Chat(name, DXFORMER, "medkqa", True, dialogue(question, "答案。"), "", split)
+def test_templates_over_the_cap_go_by_hash_and_people_stay(tmp_path: Path) -> None:
+    def chat(i: int, templated: bool) -> Chat:
+        answer = f"小儿第{i}病的常见表现有第{i}种发热和第{i}种咳嗽，需要到医院检查。"
+        turns = dialogue(f"孩子第{i}病有什么表现？", answer)
+        name = f"{'made' if templated else 'said'}-{i}"
+        return Chat(name, DXFORMER, "medkqa", templated, turns, f"g/{name}", "train")
 
-    kept, _ = assign(
-        [
-            chat("a", "test", "什么是黄疸？"),
-            chat("b", "train", "请问什么是黄疸"),
-            chat("c", "train", "什么是湿疹？"),
-        ],
-        Ledger(),
-    )
-    assert {c.id for c in kept} == {"a", "c"}
+    pipeline = Pipeline(tmp_path, Ledger())
+    pipeline.take([chat(i, i % 2 == 0) for i in range(20)])
+    pipeline.settle(cap=4)
+    names = [record.id for record in pipeline.kept()]  # type: ignore[union-attr]
+    assert sum(n.startswith("made") for n in names) == 4
+    assert sum(n.startswith("said") for n in names) == 10
 
 
 @pytest.mark.parametrize("kind", KINDS)

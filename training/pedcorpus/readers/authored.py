@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..ledger import Ledger
-from ..phrasing import number, pick
+from ..phrasing import pick
 from ..record import Chat, Text, dialogue
 from ..sources import OWN
 from .conditions import CONDITIONS, Condition
@@ -64,13 +64,8 @@ def _advise(name: str, c: Condition, salt: int) -> str:
     return start + pick(c.care, name, salt) + c.treat + pick(c.returns, name, salt, "r")
 
 
-def _split(name: str, kind: str, i: int) -> str:
-    """Every twentieth rewording checks whether a fact is found again under another wording."""
-    return "valid" if i and number("own", name, kind, i) % 14 == 0 else "train"
-
-
 def knowledge() -> Iterator[Chat]:
-    """MedKQ&A on the common conditions."""
+    """MedKQ&A on the common conditions, for training: its wordings share their answers."""
     for name, c in CONDITIONS.items():
         for kind, phrasings, fields in _KNOWLEDGE:
             answer = "".join(getattr(c, field) for field in fields)
@@ -82,7 +77,9 @@ def knowledge() -> Iterator[Chat]:
                     True,
                     dialogue(phrasing.format(d=name), answer),
                     "own/core",
-                    _split(name, kind, i),
+                    "train",
+                    department="儿科",
+                    provenance=f"conditions.json {name}",
                 )
 
 
@@ -98,7 +95,9 @@ def advice() -> Iterator[Chat]:
                     True,
                     dialogue(phrasing.format(d=name), _advise(name, c, i)),
                     "own/core",
-                    _split(name, kind, i),
+                    "train",
+                    department="儿科",
+                    provenance=f"conditions.json {name}",
                 )
 
 
@@ -119,4 +118,6 @@ def talks(ledger: Ledger) -> Iterator[Chat]:
                 dialogue(question, answer),
                 f"own/talk{n}",
                 "train",
+                department="" if item["task"] == "general" else "儿科",
+                provenance=f"authored.json {n}",
             )

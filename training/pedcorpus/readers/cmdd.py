@@ -14,6 +14,7 @@ from ..phrasing import number, pick
 from ..quality import unsafe
 from ..record import Chat, Text, Turn, dialogue
 from ..sources import CHINESEBLUE
+from ..split import hashed
 from .conditions import CONDITIONS
 from .questioning import complaint, conclusion, supported
 from .symptoms import Case, heard
@@ -280,30 +281,41 @@ def evidence(talks: list[Consultation]) -> Iterator[Chat]:
         turns = _undosed(_opened(talk, case))
         split = "test" if talk.held_out else ""
         natural = _useful_end(turns, case, 700)
-        if natural and (talk.held_out or number(talk.id) % 3 == 0):
-            yield Chat(
-                f"cmdd-{talk.id}-n",
-                CHINESEBLUE,
-                "evidiag",
-                False,
-                tuple(natural),
-                f"cmdd/{talk.id}",
-                split,
-            )
+        group = f"cmdd/{talk.id}"
+        if not talk.held_out and hashed(group, "evidiag") == "train":
+            # the whole dialogue, which is cut into windows later
+            yield _chat(talk, "n", False, tuple(_whole(turns)), "train")
+        elif natural and (talk.held_out or number(talk.id) % 3 == 0):
+            yield _chat(talk, "n", False, tuple(natural), split)
         if not natural or talk.held_out or number(talk.id) % 3:
             history = _history(turns, 420)
             if len(history) >= 3 and case.explicit and (talk.held_out or supported(case)):
                 known = heard(case, "".join(t.text for t in history))
                 end = conclusion(known, strip_doses(_advice(talk.turns, 120)))
-                yield Chat(
-                    f"cmdd-{talk.id}-d",
-                    CHINESEBLUE,
-                    "evidiag",
-                    True,
-                    (*history, Turn("assistant", end)),
-                    f"cmdd/{talk.id}",
-                    split,
-                )
+                yield _chat(talk, "d", True, (*history, Turn("assistant", end)), split)
+
+
+def _chat(
+    talk: Consultation, kind: str, templated: bool, turns: tuple[Turn, ...], split: str
+) -> Chat:
+    return Chat(
+        f"cmdd-{talk.id}-{kind}",
+        CHINESEBLUE,
+        "evidiag",
+        templated,
+        turns,
+        f"cmdd/{talk.id}",
+        split,
+        department="儿科",
+        provenance=f"data/CMDD/{talk.id}",
+    )
+
+
+def _whole(turns: list[Turn]) -> list[Turn]:
+    """The turns from the first of the user to the last of the doctor."""
+    start = 0 if turns[0].role == "user" else 1
+    end = len(turns) if turns[-1].role == "assistant" else len(turns) - 1
+    return turns[start:end]
 
 
 ASK = (
@@ -349,6 +361,8 @@ def recommendations(talks: list[Consultation]) -> Iterator[Chat]:
             f"cmdd/{talk.id}",
             split,
             True,
+            department="儿科",
+            provenance=f"data/CMDD/{talk.id} advice of the dialogue, question put together",
         )
 
 
@@ -360,5 +374,10 @@ def transcripts(talks: list[Consultation]) -> Iterator[Text]:
             continue
         lines = [f"{names[t.role]}：{strip_doses(t.text)}" for t in _opened(talk, talk.case)]
         yield Text(
-            f"cmdd-{talk.id}", CHINESEBLUE, True, "\n".join([*lines, f"诊断：{talk.case.label}。"])
+            f"cmdd-{talk.id}",
+            CHINESEBLUE,
+            True,
+            "\n".join([*lines, f"诊断：{talk.case.label}。"]),
+            "儿科",
+            provenance=f"data/CMDD/{talk.id} written out",
         )

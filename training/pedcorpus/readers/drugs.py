@@ -11,7 +11,7 @@ from ..phrasing import pick
 from ..record import Text
 from ..sources import CAREGPT
 
-_EMPTY = re.compile("^尚不明确。?$|^无。?$|^未发现|^暂无")
+_EMPTY = re.compile("^（?尚不明确）?。?$|^（?无）?。?$|^未发现|^暂无")
 FIELDS = (
     ("适应证", ("{n}用于{x}", "{n}的适应证：{x}", "临床上，{n}主要{x}")),
     ("不良反应", ("不良反应：{x}", "可能出现的不良反应有：{x}")),

@@ -8,7 +8,7 @@ from ..archive import Library
 from ..clean import clean_question, finish, tidy
 from ..ledger import Ledger
 from ..phrasing import number
-from ..record import Chat, Turn, dialogue
+from ..record import Chat, Text, Turn, dialogue
 from ..sources import KDCONV, LLAMAFACTORY, SMILE
 
 _NOT_OURS = re.compile(
@@ -38,7 +38,38 @@ def instructions(library: Library, ledger: Ledger) -> Iterator[Chat]:
             if record.get("history") or not _plain(question, answer):
                 ledger.drop(LLAMAFACTORY, "long, code, foreign or about another model", question)
                 continue
-            yield Chat(f"{name}-{i}", LLAMAFACTORY, "general", False, dialogue(question, answer))
+            yield Chat(
+                f"{name}-{i}",
+                LLAMAFACTORY,
+                "general",
+                False,
+                dialogue(question, answer),
+                provenance=f"data/{name}.json#{i}",
+            )
+
+
+def support_texts(library: Library, ledger: Ledger, chars: int) -> Iterator[Text]:
+    """Whole empathic dialogues about children written out, about `chars` characters of them."""
+    done = 0
+    for path, raw in library.files(SMILE, lambda p: p.startswith("data/smile/")):
+        if done >= chars:
+            return
+        lines = [tidy(line) for line in json.loads(raw)]
+        if not re.search("孩子|宝宝|儿子|女儿", "".join(lines[:3])):
+            continue
+        ledger.saw(SMILE)
+        # the platform's roles, in the words of the other dialogues; the closing thanks repeat
+        text = "\n".join(
+            line.replace("求助者：", "家长：", 1).replace("支持者：", "咨询师：", 1)
+            for line in lines[:-2]
+        )
+        done += len(text)
+        name = path.split("/")[-1].removesuffix(".json")
+        yield Text(f"smile-t-{name}", SMILE, True, text, "精神心理科", provenance=path)
+
+
+# So many took part in the split by hash when the held-out items were chosen; later ones train.
+HASHED_SUPPORT, HASHED_SMALLTALK = 250, 60
 
 
 def support(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
@@ -74,6 +105,8 @@ def support(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
             "general",
             False,
             tuple(turns),
+            split="" if done <= HASHED_SUPPORT else "train",
+            provenance=path,
         )
 
 
@@ -89,5 +122,11 @@ def smalltalk(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
             if len(texts) == 4 and all(4 < len(t) < 120 for t in texts):
                 done += 1
                 yield Chat(
-                    f"kdconv-{path.split('/')[-2]}-{i}", KDCONV, "general", False, dialogue(*texts)
+                    f"kdconv-{path.split('/')[-2]}-{i}",
+                    KDCONV,
+                    "general",
+                    False,
+                    dialogue(*texts),
+                    split="" if done <= HASHED_SMALLTALK else "train",
+                    provenance=f"{path}#{i}",
                 )

@@ -225,4 +225,12 @@ def pages(found: list[Disease], ledger: Ledger, limit: int) -> Iterator[Text]:
         if len(text) < 60:
             ledger.drop(KG, "short page", text)
             continue
-        yield Text(f"kg-page-{i}", KG, disease.pediatric, text)
+        departments = disease.get("科室")
+        yield Text(
+            f"kg-page-{i}",
+            KG,
+            disease.pediatric,
+            text,
+            "儿科" if disease.pediatric else departments[-1] if departments else "",
+            provenance=f"relations of {disease.name}",
+        )

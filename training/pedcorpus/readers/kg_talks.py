@@ -99,6 +99,8 @@ def knowledge(found: list[Disease], limit: int) -> Iterator[Chat]:
                 True,
                 dialogue(question, answer),
                 f"kg/{disease.name}/{kind}",
+                department="儿科",
+                provenance=f"relations of {disease.name}",
             )
 
 
@@ -176,6 +178,8 @@ def advice(found: list[Disease], limit: int) -> Iterator[Chat]:
                 True,
                 dialogue(question, start + body + care + warning),
                 f"kg/{name}/治疗",
+                department="儿科",
+                provenance=f"relations of {name}",
             )
         if len(prevention) >= 2:
             say = pick(PREVENT, name, "prevent").format(x="；".join(prevention))
@@ -187,6 +191,8 @@ def advice(found: list[Disease], limit: int) -> Iterator[Chat]:
                 True,
                 dialogue(question, say + pick(CARE_BODY, name, "care2") + warning),
                 f"kg/{name}/护理",
+                department="儿科",
+                provenance=f"relations of {name}",
             )
         if len(checks) >= 2:
             question = pick(CHECK_ASK, name, "check").format(d=name)
@@ -195,5 +201,12 @@ def advice(found: list[Disease], limit: int) -> Iterator[Chat]:
                 f"检查前请带好以往的病历和化验单，婴幼儿做检查时家长要陪同安抚。" + warning
             )
             yield Chat(
-                f"kg-{i}-检查", KG, "trerecom", True, dialogue(question, answer), f"kg/{name}/检查"
+                f"kg-{i}-检查",
+                KG,
+                "trerecom",
+                True,
+                dialogue(question, answer),
+                f"kg/{name}/检查",
+                department="儿科",
+                provenance=f"relations of {name}",
             )

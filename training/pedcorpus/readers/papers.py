@@ -48,7 +48,21 @@ def _paragraphs(text: str) -> Iterator[str]:
             if "$" in raw or "[" in raw or "(" in raw or "（" in raw
             else raw
         )
-        yield tidy(_SPACED_NUMBER.sub("", raw))
+        yield from _whole(tidy(_SPACED_NUMBER.sub("", raw)))
+
+
+def _whole(paragraph: str, longest: int = 1200) -> Iterator[str]:
+    """The paragraph without what follows its last sentence, in parts of whole sentences."""
+    part = ""
+    for sentence in re.findall(r"[^。！？]*[。！？]+[”）]?", paragraph):
+        if part and len(part) + len(sentence) > longest:
+            yield part
+            part = ""
+        part += sentence
+    if part:
+        yield part
+    elif len(paragraph) > 60:
+        yield paragraph
 
 
 def _good(text: str) -> bool:
@@ -110,37 +124,25 @@ def preprints(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
                 CHINAXIV,
                 len(CHILD.findall(chunk)) >= 3,
                 chunk,
+                provenance=path,
             )
 
 
 def wiki(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
-    """Pages that speak of children or adolescents, without front matter, links and notes."""
-    done = 0
+    """Pages without front matter, links and notes; those that speak of children first."""
+    found: list[tuple[bool, str, list[str]]] = []
     for path, text in library.files(
         WIKI, lambda p: p.startswith("docs/entries/") and p.endswith(".md")
     ):
         ledger.saw(WIKI)
-        if len(re.findall("儿童|婴幼儿|孩子|父母|家长", text)) < 5:
-            ledger.drop(WIKI, "not about children", path)
-            continue
-        text = re.sub(r"^---\n.*?\n---\n", "", text, flags=re.S)
-        text = re.sub(r"^\[\^[^\]]*\]:.*$", "", text, flags=re.M)
-        text = re.sub(r"\[\^[^\]]*\]", "", text)
-        text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-        lines = []
-        for line in text.split("\n"):
-            line = tidy(re.sub(r"\*\*|`|^[\s>*+-]+|^\d+\.\s", "", line))
-            if (
-                len(line) >= 24
-                and not line.startswith(("#", "|", ":", "!", "http"))
-                and han_share(line) > 0.75
-                and "http" not in line
-                and not find_personal(line)
-                and not _BOILERPLATE.search(line)
-            ):
-                lines.append(line if line[-1] in "。！？；：" else line + "。")
+        lines = _wiki_lines(text)
         if sum(map(len, lines)) < 200:
+            ledger.drop(WIKI, "page without prose", path)
             continue
+        others = len(re.findall("儿童|婴幼儿|孩子|父母|家长", text)) < 5
+        found.append((others, path, lines))
+    done = 0
+    for _, path, lines in sorted(found, key=lambda page: page[0]):
         for i, chunk in enumerate(_chunks(lines)):
             done += len(chunk)
             yield Text(
@@ -148,9 +150,31 @@ def wiki(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:
                 WIKI,
                 bool(CHILD.search(chunk)),
                 chunk,
+                "精神心理科",
+                provenance=path,
             )
         if done >= limit:
             return
+
+
+def _wiki_lines(text: str) -> list[str]:
+    text = re.sub(r"^---\n.*?\n---\n", "", text, flags=re.S)
+    text = re.sub(r"^\[\^[^\]]*\]:.*$", "", text, flags=re.M)
+    text = re.sub(r"\[\^[^\]]*\]", "", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    lines = []
+    for line in text.split("\n"):
+        line = tidy(re.sub(r"\*\*|`|^[\s>*+-]+|^\d+\.\s", "", line))
+        if (
+            len(line) >= 24
+            and not line.startswith(("#", "|", ":", "!", "http"))
+            and han_share(line) > 0.75
+            and "http" not in line
+            and not find_personal(line)
+            and not _BOILERPLATE.search(line)
+        ):
+            lines.append(line if line[-1] in "。！？；：" else line + "。")
+    return lines
 
 
 def encyclopaedia(library: Library, ledger: Ledger, limit: int) -> Iterator[Text]:

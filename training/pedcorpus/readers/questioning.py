@@ -201,7 +201,15 @@ def questioning(case: Case) -> Chat | None:
     texts.append(conclusion(case))
     split = "test" if case.held_out else ""
     return Chat(
-        f"case-{case.id}", DXFORMER, "evidiag", True, dialogue(*texts), f"case/{case.id}", split
+        f"case-{case.id}",
+        DXFORMER,
+        "evidiag",
+        True,
+        dialogue(*texts),
+        f"case/{case.id}",
+        split,
+        department="儿科",
+        provenance=f"record {case.id}",
     )
 
 
