@@ -1,83 +1,54 @@
-"""The base: a Baichuan2-style decoder with the parameter names of the published checkpoints.
+"""The base: the Baichuan2 decoder with the parameter names of its published checkpoints.
 
-RMSNorm before each part, rotary positions (pairs i and i + Dh/2), fused query-key-value projection
-`W_pack`, SwiGLU, and an untied `NormHead`: logits are h @ normalise_rows(W).T.
+RMSNorm before each part, fused query-key-value projection `W_pack`, SwiGLU, and an untied
+`NormHead`: logits are h @ normalise_rows(W).T. Positions are rotary (pairs i and i + Dh/2), as in
+Baichuan2-7B, or linear biases on the scores (ALiBi), as in Baichuan2-13B.
 
 B sequences, T tokens in this pass, S visible positions, L layers, D width, F inner width of the MLP,
 H heads, Dh width of one head, V vocabulary.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-EOS = 2
+from training.base import Base
+from training.config import EOS, Config
+from training.positions import (
+    alibi_bias,
+    alibi_slopes,
+    counted_from,
+    rope_table,
+    rotate,
+    visible,
+)
 
-
-@dataclass(frozen=True)
-class Config:
-    """Sizes of a model; `capacity` is the largest number of positions it is meant for."""
-
-    vocab: int
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-    capacity: int
-    norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-    def to_hf(self) -> dict:
-        """The config.json of the exported checkpoint."""
-        return {
-            "architectures": ["BaichuanForCausalLM"],
-            "model_type": "baichuan",
-            "vocab_size": self.vocab,
-            "hidden_size": self.width,
-            "intermediate_size": self.mlp_width,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "max_position_embeddings": self.capacity,
-            "model_max_length": self.capacity,
-            "rms_norm_eps": self.norm_eps,
-            "rope_theta": self.rope_theta,
-            "hidden_act": "silu",
-            "tie_word_embeddings": False,
-            "bos_token_id": 1,
-            "eos_token_id": EOS,
-            "pad_token_id": 0,
-            "torch_dtype": "float32",
-        }
-
-    @classmethod
-    def from_hf(cls, hf: dict) -> "Config":
-        return cls(
-            vocab=hf["vocab_size"],
-            width=hf["hidden_size"],
-            layers=hf["num_hidden_layers"],
-            heads=hf["num_attention_heads"],
-            mlp_width=hf["intermediate_size"],
-            capacity=hf["max_position_embeddings"],
-            norm_eps=hf["rms_norm_eps"],
-            rope_theta=hf.get("rope_theta", 10000.0),
-        )
+__all__ = ["EOS", "Cache", "Config", "Linear", "Model", "NormHead", "RmsNorm", "parameters"]
 
 
 class Cache:
-    """Keys and values of past positions: L pairs of (B, H, capacity, Dh)."""
+    """Keys and values of past positions: L pairs of (B, H, capacity, Dh).
 
-    def __init__(self, config: Config, batch: int, capacity: int, like: Tensor):
+    first: (B,) where each row begins; what stands before it is padding that nothing after it sees,
+    and positions are counted from it. None: every row begins at 0.
+    """
+
+    def __init__(
+        self, config: Config, batch: int, capacity: int, like: Tensor, first: Tensor | None = None
+    ):
         shape = (config.layers, batch, config.heads, capacity, config.head_dim)
         self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)
         self.values = torch.zeros(shape, dtype=like.dtype, device=like.device)
         self.length = 0
+        self.first = first
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps these rows (N,) only, in this order."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.first = None if self.first is None else self.first[rows]
 
 
 class Linear(nn.Linear):
@@ -97,22 +68,10 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D), computed in f32."""
+        """(..., D) -> (..., D) of the weight's dtype, computed in f32."""
         x = x.float()
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
-
-
-def rope_table(capacity: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (capacity, Dh/2), made in f64."""
-    frequency = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    angle = torch.outer(torch.arange(capacity, dtype=torch.float64), frequency)
-    return angle.cos().float(), angle.sin().float()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x: (B, H, T, Dh); cos, sin: (T, Dh/2). Rotates the pair (i, i + Dh/2)."""
-    a, b = x.float().chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        return x.to(self.weight.dtype) * self.weight
 
 
 class Attention(nn.Module):
@@ -123,23 +82,23 @@ class Attention(nn.Module):
         self.o_proj = Linear(config.width, config.width)
 
     def forward(self, x: Tensor, rope, mask: Tensor | None, past, tasks: Tensor | None) -> Tensor:
-        """x: (B, T, D) -> (B, T, D). past: (keys, values, length) of this layer, or None."""
+        """x: (B, T, D) -> (B, T, D). past: (keys, values, length) of this layer, or None.
+
+        rope: (cos, sin) or None. mask: what is seen, bool, or a bias on the scores; None: everything
+        up to the query, and with a past everything.
+        """
         B, T, D = x.shape
         q, k, v = self.W_pack(x, tasks).view(B, T, 3, self.heads, self.head_dim).unbind(2)
-        q = rotate(q.transpose(1, 2), *rope)
-        k = rotate(k.transpose(1, 2), *rope)
-        v = v.transpose(1, 2)
-        if past is None:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        else:
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        if past is not None:
             keys, values, start = past
             keys[:, :, start : start + T] = k
             values[:, :, start : start + T] = v
             k, v = keys[:, :, : start + T], values[:, :, : start + T]
-            seen = None
-            if T > 1:
-                seen = torch.ones(T, start + T, dtype=torch.bool, device=x.device).tril(start)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        causal = mask is None and past is None
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, D), tasks)
 
 
@@ -189,21 +148,31 @@ class NormHead(nn.Module):
         return F.linear(h, rows)
 
 
-class Model(nn.Module):
+class Model(Base):
     """The whole decoder. Sequence mode for training, cached mode for generation."""
 
-    cos: Tensor
+    config: Config
+    cos: Tensor  # rotary positions only
     sin: Tensor
+    slopes: Tensor  # ALiBi only
 
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
         self.model = Decoder(config)
         self.lm_head = NormHead(config)
-        cos, sin = rope_table(config.capacity, config.head_dim, config.rope_theta)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.set_positions()
         self.reset()
+
+    def set_positions(self, device: torch.device | str | None = None) -> None:
+        """Makes the tables of positions, which are no part of a checkpoint."""
+        tables = {"slopes": alibi_slopes(self.config.heads)}
+        if self.config.positions == "rope":
+            config = self.config
+            cos, sin = rope_table(config.capacity, config.head_dim, config.rope_theta)
+            tables = {"cos": cos, "sin": sin}
+        for name, table in tables.items():
+            self.register_buffer(name, table.to(device), persistent=False)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -214,6 +183,39 @@ class Model(nn.Module):
                 std = 0.02 / math.sqrt(2 * self.config.layers) if back else 0.02
                 nn.init.normal_(weight, std=std)
 
+    def new_cache(self, batch: int, capacity: int, first: Tensor | None = None) -> Cache:
+        return Cache(self.config, batch, capacity, self.lm_head.weight, first)
+
+    def _rope(self, tokens: int, start: int, first: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines of the T positions from `start` on: (T, Dh/2) or (B, 1, T, Dh/2)."""
+        if self.config.positions == "alibi":
+            return None
+        if first is None:
+            return self.cos[start : start + tokens], self.sin[start : start + tokens]
+        at = counted_from(first, start, tokens, self.config.capacity)
+        return self.cos[at][:, None], self.sin[at][:, None]
+
+    def _mask(
+        self, tokens: Tensor, segments: Tensor | None, cache: Cache | None, start: int
+    ) -> Tensor | None:
+        """What attention may see, or a bias on it; None where that is plainly the past."""
+        T, device = tokens.shape[1], tokens.device
+        seen = None
+        if segments is not None:
+            same = segments[:, :, None] == segments[:, None, :]
+            seen = same.tril()[:, None]  # (B, 1, T, T)
+        elif cache is not None:
+            seen = visible(T, start, cache.first, device)
+        if self.config.positions == "rope":
+            return seen
+        if seen is None:
+            seen = torch.ones(T, start + T, dtype=torch.bool, device=device).tril(start)
+        # in the dtype of the scores: otherwise every layer would cast it and keep its cast
+        dtype = self.model.embed_tokens.weight.dtype
+        if torch.is_autocast_enabled(device.type):
+            dtype = torch.get_autocast_dtype(device.type)
+        return alibi_bias(self.slopes, seen, start, dtype)
+
     def hidden(
         self,
         tokens: Tensor,
@@ -222,60 +224,25 @@ class Model(nn.Module):
         cache: Cache | None = None,
         trace: list[Tensor] | None = None,
     ) -> Tensor:
-        """tokens: (B, T) -> (B, T, D) after the last norm.
-
-        segments: (B, T) document numbers; a token sees only its own document (rotary positions are
-        relative, so documents need no positions of their own). tasks: (B,) task numbers for
-        adapters with gates per task. trace receives the residual stream after the embedding and
-        after every layer.
-        """
         T = tokens.shape[1]
         start = cache.length if cache is not None else 0
-        rope = (self.cos[start : start + T], self.sin[start : start + T])
-        mask = None
-        if segments is not None:
-            same = segments[:, :, None] == segments[:, None, :]
-            mask = same.tril()[:, None]  # (B, 1, T, T)
+        rope = self._rope(T, start, None if cache is None else cache.first)
+        mask = self._mask(tokens, segments, cache, start)
+        again = self.checkpointing and cache is None and torch.is_grad_enabled()
         x = self.model.embed_tokens(tokens)
         if trace is not None:
             trace.append(x)
         for i, layer in enumerate(self.model.layers):
             past = None if cache is None else (cache.keys[i], cache.values[i], start)
-            x = layer(x, rope, mask, past, tasks)
+            if again:
+                x = checkpoint(layer, x, rope, mask, past, tasks, use_reentrant=False)
+            else:
+                x = layer(x, rope, mask, past, tasks)
             if trace is not None:
                 trace.append(x)
         if cache is not None:
             cache.length += T
         return self.model.norm(x)
-
-    def forward(self, tokens: Tensor, segments: Tensor | None = None, tasks=None) -> Tensor:
-        """(B, T) -> logits (B, T, V)"""
-        return self.lm_head(self.hidden(tokens, segments, tasks))
-
-    @torch.no_grad()
-    def generate(
-        self, prompt: list[int], count: int, task: int | None = None, stop: int | None = EOS
-    ) -> tuple[list[int], list[float]]:
-        """Greedy tokens after `prompt`, and by how much each beat the second best (in logits).
-
-        Ends after `count` tokens, or with `stop` (which is part of the answer) if given.
-        """
-        device = self.lm_head.weight.device
-        count = min(count, self.config.capacity - len(prompt))
-        cache = Cache(self.config, 1, len(prompt) + count, self.lm_head.weight)
-        tasks = None if task is None else torch.tensor([task], device=device)
-        new = torch.tensor([prompt], device=device)
-        answer: list[int] = []
-        margins: list[float] = []
-        while len(answer) < count:
-            logits = self.lm_head(self.hidden(new, tasks=tasks, cache=cache)[:, -1]).float()
-            best = logits.topk(2).values[0]
-            answer.append(int(logits.argmax(-1)))
-            margins.append(float(best[0] - best[1]))
-            if answer[-1] == stop:
-                break
-            new = torch.tensor([[answer[-1]]], device=device)
-        return answer, margins
 
 
 def parameters(model: nn.Module) -> int:

@@ -116,3 +116,64 @@ def test_head_ignores_the_length_of_its_rows():
     with torch.no_grad():
         model.lm_head.weight.mul_(torch.rand(CONFIG.vocab, 1) + 0.5)
     assert torch.allclose(model(tokens), before, atol=1e-5)
+
+
+@torch.no_grad()
+def test_left_padding_changes_nothing():
+    model = make()
+    tokens = torch.randint(0, CONFIG.vocab, (1, 12))
+    alone = model.hidden(tokens)
+    padded = torch.cat((torch.zeros(1, 5, dtype=torch.long), tokens), 1).repeat(2, 1)
+    padded[1] = torch.randint(0, CONFIG.vocab, (17,))  # a neighbour without padding
+    cache = model.new_cache(2, 20, torch.tensor([5, 0]))
+    parts = [model.hidden(padded[:, a:b], cache=cache) for a, b in ((0, 9), (9, 16), (16, 17))]
+    together = torch.cat(parts, 1)
+    assert together.isfinite().all()
+    assert (together[:1, 5:] - alone).abs().max() < 1e-5
+    assert (together[1:] - model.hidden(padded[1:])).abs().max() < 1e-5
+
+
+def gradients(model: Model, tokens: torch.Tensor, segments: torch.Tensor | None) -> torch.Tensor:
+    model.zero_grad()
+    model(tokens, segments).logsumexp(-1).mean().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("segments", [None, torch.tensor([[1] * 9 + [2] * 7] * 2)])
+def test_checkpointing_computes_layers_twice_and_the_same_gradients(segments):
+    model = make()
+    tokens = torch.randint(0, CONFIG.vocab, (2, 16))
+    calls = []
+    model.model.layers[1].register_forward_pre_hook(lambda *_: calls.append(1))
+    plain = gradients(model, tokens, segments)
+    assert len(calls) == 1
+    model.checkpointing = True
+    assert torch.equal(gradients(model, tokens, segments), plain)
+    assert len(calls) == 3
+    with torch.no_grad():
+        model(tokens)
+    assert len(calls) == 4
+
+
+def test_adaptable_linears_are_named_as_adapters_name_them():
+    model = make()
+    names = [name for name, _, _ in model.adaptable(("down_proj", "W_pack"))]
+    assert names == [
+        f"layers.{i}.{n}" for i in range(3) for n in ("self_attn.W_pack", "mlp.down_proj")
+    ]
+    assert [a for _, _, a in model.adaptable("ffn")][:3] == ["gate_proj", "up_proj", "down_proj"]
+    assert len(list(model.adaptable(("all",)))) == 15
+    for name, parent, attribute in model.adaptable(("all",)):
+        assert getattr(parent, attribute) is model.model.get_submodule(name)
+
+
+@pytest.mark.parametrize("positions", ["rope", "alibi"])
+def test_the_whole_pass_is_one_graph_for_the_compiler(positions):
+    model = Model(Config(300, 32, 1, 2, 48, 32, positions=positions))
+    compiled = torch.compile(model.hidden, backend="aot_eager", fullgraph=True)
+    tokens = torch.randint(0, 300, (2, 16))
+    segments = torch.tensor([[1] * 9 + [2] * 7] * 2)
+    for given in (None, segments):
+        made = compiled(tokens, given)
+        assert (made - model.hidden(tokens, given)).abs().max() < 1e-6
+        made.square().mean().backward()
