@@ -65,6 +65,21 @@ describe('integers from training', () => {
     }
   });
 
+  it('need no floats beside them', async () => {
+    const tensors = quantized();
+    const vectors = Object.fromEntries(
+      Object.entries(modelTensors()).filter(([, { shape }]) => shape.length === 1),
+    );
+    const files = { ...checkpointFiles(), 'quantized.safetensors': writeSafetensors(tensors) };
+    const whole = await run(files, null);
+    const small = await run({ ...files, 'model.safetensors': writeSafetensors(vectors) }, null);
+    const hashes = ({ manifest }: typeof whole) => manifest.files.map((file) => file.sha256);
+    expect(hashes(small)).toEqual(hashes(whole));
+    await expect(
+      failure(run({ ...checkpointFiles(), 'model.safetensors': writeSafetensors(vectors) }, null)),
+    ).resolves.toContain('tensor model.embed_tokens.weight is missing');
+  });
+
   it.each([
     [
       'a tensor less',

@@ -20,12 +20,15 @@ const IGNORED = /\.rotary_emb\.inv_freq$/;
  */
 export async function packBase(checkpoint: Checkpoint): Promise<readonly PackageTensor[]> {
   const { config, weights, quantized } = checkpoint;
+  const inWeights = new Set(weights.names());
   const known = new Set<string>();
   const knownQuantized = new Set<string>();
   const tensors: PackageTensor[] = [];
   for (const { name, dtype, shape } of baseTensors(config)) {
     const sources = sourceNames(name, config);
+    const packed = quantized !== null && (dtype === 'q4' || dtype === 'q8');
     for (const [source, rows] of sources) {
+      if (packed && !inWeights.has(source)) continue; // its integers are all that is needed
       weights.expect(source, dtype === 'f32' ? [rows] : [rows, shape[1] ?? 1], FLOATS);
       known.add(source);
     }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { floatToHalf, halfToFloat, packQ4, unpackQ4, unpackQ8 } from '../src/format/dtype.ts';
 import { normaliseRows, quantizeQ4, quantizeQ8 } from './quantize.ts';
+import vectors from './quantize-vectors.json' with { type: 'json' };
 import { randomNumbers } from './testing.ts';
 
 const group = fc.float32Array({ minLength: 32, maxLength: 32, min: -50, max: 50, noNaN: true });
@@ -87,6 +88,20 @@ describe('q8', () => {
     values[3] = -12.7;
     values[4] = 6.35;
     expect(Array.from(quantizeQ8(values, 1, 32).q.slice(3, 6))).toEqual([1, 192, 128]);
+  });
+});
+
+describe('the rule that training shares', () => {
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+
+  it.each([
+    ['q4', quantizeQ4],
+    ['q8', quantizeQ8],
+  ] as const)('gives the same bytes in %s', (dtype, quantize) => {
+    const { rows, columns, values } = vectors;
+    const made = quantize(Float32Array.from(values), rows, columns);
+    expect(hex(made.q)).toBe(vectors[dtype].q);
+    expect(hex(new Uint8Array(made.scale.buffer))).toBe(vectors[dtype].scale);
   });
 });
 

@@ -4,6 +4,7 @@ import { GROUP_SIZE } from '../src/format/manifest.ts';
 /**
  * Our own quantizer, for checkpoints that come without integers. Each group of 32 along K gets the
  * scale that leaves the smallest squared error, measured with the scale as it is stored (f16).
+ * `training/quant/grid.py` has the same rule; quantize-vectors.json holds both to the same bytes.
  */
 
 /** Shrinking a scale clips the largest value and serves the other 31; growing rarely helps. */
@@ -26,7 +27,9 @@ export function quantizeQ4(values: Float32Array, rows: number, columns: number):
     const step = halfToFloat(bits);
     scale[index] = bits;
     for (let i = 0; i < GROUP_SIZE; i += 2) {
-      q[(from + i) >> 1] = level4(group[i] ?? 0, step) | (level4(group[i + 1] ?? 0, step) << 4);
+      const low = level(group[i] ?? 0, step, -8, 7) + 8;
+      const high = level(group[i + 1] ?? 0, step, -8, 7) + 8;
+      q[(from + i) >> 1] = low | (high << 4);
     }
   }
   return { q, scale };
@@ -46,8 +49,7 @@ export function quantizeQ8(values: Float32Array, rows: number, columns: number):
     const step = halfToFloat(bits);
     scale[index] = bits;
     for (let i = from; i < from + GROUP_SIZE; i++) {
-      const level = step === 0 ? 0 : Math.round((values[i] ?? 0) / step);
-      q[i] = Math.min(Math.max(level, -128), 127) + 128;
+      q[i] = level(values[i] ?? 0, step, -128, 127) + 128;
     }
   }
   return { q, scale };
@@ -105,8 +107,9 @@ function squaredError(group: Float64Array, step: number, limit: number): number 
   return error;
 }
 
-function level4(value: number, step: number): number {
-  if (step === 0) return 8;
-  const level = value * (1 / step) + TO_INTEGER - TO_INTEGER;
-  return Math.min(Math.max(level, -8), 7) + 8;
+/** The integer nearest to value / step, ties to even; 0 where the step is 0. */
+function level(value: number, step: number, low: number, high: number): number {
+  if (step === 0) return 0;
+  const nearest = value * (1 / step) + TO_INTEGER - TO_INTEGER;
+  return Math.min(Math.max(nearest, low), high);
 }

@@ -1,18 +1,28 @@
 """Packing and scales: round trips, and the search against plain rounding."""
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from training.quantise import (
+from training.quant.grid import (
+    RATIOS,
+    best_scales,
     dequantise,
     dequantise_base,
     pack_nibbles,
     quantise_base,
     quantise_q4,
     quantise_q8,
+    round_to_half,
+    to_groups,
     unpack_nibbles,
 )
+
+VECTORS = Path(__file__).parents[2] / "convert" / "quantize-vectors.json"
 
 
 def test_nibbles_are_packed_low_first_and_come_back():
@@ -93,3 +103,39 @@ def test_base_norms_stay_and_the_head_is_normalised_first():
     assert torch.equal(made["model.norm.weight"], tensors["model.norm.weight"])
     rows = F.normalize(tensors["lm_head.weight"], dim=-1)
     assert (made["lm_head.weight"] - rows).abs().max() < 0.006
+
+
+@pytest.mark.parametrize("quantise", [quantise_q4, quantise_q8])
+def test_convert_has_the_same_rule(quantise):
+    shared = json.loads(VECTORS.read_text(encoding="utf-8"))
+    weight = torch.tensor(shared["values"]).reshape(shared["rows"], shared["columns"])
+    expected = shared[quantise.__name__.removeprefix("quantise_")]
+    for part, made in zip(("q", "scale"), quantise(weight), strict=True):
+        assert made.contiguous().view(torch.uint8).numpy().tobytes().hex() == expected[part]
+
+
+def test_ratios_reach_from_0_66_to_1_04():
+    assert len(RATIOS) == 20
+    assert max(RATIOS) == 1.04 and min(RATIOS) == 0.66
+
+
+def test_halves_are_rounded_once_to_even():
+    torch.manual_seed(0)
+    values = torch.randn(20000, dtype=torch.float64) * torch.exp(4 * torch.randn(20000).double())
+    # half-way between two f16 numbers, and just beyond: rounding through f32 would lose the rest
+    values = torch.cat((values, torch.tensor([1 + 2**-11, 1 + 2**-11 + 2**-40, 2**-25, 0.0])))
+    values = values[values.abs() < 65000]
+    expected = values.numpy().astype(np.float16).astype(np.float64)
+    assert torch.equal(round_to_half(values), torch.from_numpy(expected))
+
+
+def test_columns_that_count_more_are_served_better():
+    torch.manual_seed(0)
+    weight = torch.randn(32, 64)
+    counts = torch.ones(64)
+    counts[::4] = 100.0
+    plain, weighted = (dequantise(*quantise_q4(weight, w)) for w in (None, counts))
+    errors = [((made - weight).square() * counts).sum() for made in (plain, weighted)]
+    assert errors[1] < 0.9 * errors[0]
+    scales = best_scales(to_groups(weight), counts.double().reshape(-1, 32))
+    assert torch.equal(scales.half(), quantise_q4(weight, counts)[1])
