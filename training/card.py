@@ -1,35 +1,23 @@
 """MODEL_CARD.md from the files of a run: nothing in it is written by hand."""
 
-import json
 from collections import Counter
-from pathlib import Path
 
 from training.batches import TASKS, read_lines
 from training.export import LIMITS, TITLES, USE, data_table, stage_table
+from training.journal import replace_text
+from training.metrics.barlist import bars_table
+from training.metrics.systems import KINDS, SHIPPED
+from training.metrics.tables import VARIANTS, gate_matrix, interval, number, read_json, table
 from training.model import Model, parameters
-from training.plots import plot_losses
-from training.stages.common import Run
+from training.stages.common import Run, stage_main
 
-VARIANTS = {
-    "merged": "merged (shipped)",
-    "routed": "token router, same extra steps",
-    "universal": "universal expert alone",
-    "none": "no adapter",
-    "device": "merged, 4-bit base, f16 adapter",
+WRITTEN = {"human": "people", "templated": "templates"}
+GATES = {
+    "router": "`adapter` trains with the token router; `finish` replaces it by gates per task and is "
+    "what ships; `twin` goes on with the router for the same steps on the same rows.",
+    "task": "`adapter` trains gates per task from its first step and is what ships; `twin` trains "
+    "the token router for the same steps on the same rows.",
 }
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
-
-
-def number(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}f}"
 
 
 def about_section(run: Run) -> str:
@@ -83,38 +71,37 @@ def data_section(run: Run) -> str:
 
 def stages_section(run: Run) -> str:
     rows = [
-        [s["name"], str(s["steps"]), f"{s['tokens']:,}", f"{s['seconds']:.0f}", number(s["loss"])]
+        [
+            s["name"],
+            str(s["steps"]),
+            f"{s['tokens']:,}",
+            f"{s['seconds']:.0f}",
+            number(s["loss"], 4),
+        ]
         for s in stage_table(run)
     ]
     return (
         "\n## Stages\n\n"
         + table(["stage", "steps", "tokens", "seconds", "training loss at the end"], rows)
-        + "\n`adapter` trains with the token router; `finish` replaces it by gates per task and is "
-        "what ships; `twin` goes on with the router for the same steps on the same rows. The DFPO "
-        "number holds the preference term and the likelihood term. Curves: metrics/*.jsonl.\n"
+        + f"\n{GATES[run.preset.gate_start]} The DFPO number holds the preference term and the "
+        "likelihood term.\n"
+    )
+
+
+def bars_section(run: Run) -> str:
+    path = run.out / "bars.json"
+    if not path.is_file():
+        return ""
+    return "\n## Bars\n\nMeasured on the package itself by `training.bars`.\n\n" + (
+        bars_table(read_json(path)) + "\n"
     )
 
 
 def adapter_section(evaluation: dict) -> str:
     tasks = evaluation["tasks"]
     losses = [
-        [title, *(number(tasks[t]["loss"][name]) for t in TASKS)]
+        [title, *(number(tasks[t]["loss"][name], 4) for t in TASKS)]
         for name, title in VARIANTS.items()
-    ]
-    against = [
-        [
-            VARIANTS[name],
-            *(
-                f"{number(tasks[t]['against'][f'{name}_kl'])} / "
-                f"{100 * tasks[t]['against'][f'{name}_top1']:.1f} %"
-                for t in TASKS
-            ),
-        ]
-        for name in VARIANTS
-        if name != "merged"
-    ]
-    gates = [
-        [f"text of {t}", *(number(tasks[t]["gates"][other]) for other in TASKS)] for t in TASKS
     ]
     problems = evaluation["against_the_adapter"]
     said = (
@@ -124,34 +111,71 @@ def adapter_section(evaluation: dict) -> str:
         else "The adapter helps every task, and no other task's gates do as well as its own.\n"
     )
     tokens = ", ".join(f"{t} {tasks[t]['answer_tokens']:,}" for t in TASKS)
+    against = ", ".join(
+        f"{t} {tasks[t]['against']['device_kl']:.4f} / "
+        f"{100 * tasks[t]['against']['device_top1']:.1f} %"
+        for t in TASKS
+    )
     return (
         f"\n## The MoE-Adapter, merged per task\n\n{said}\n"
-        f"Held-out loss, nats per answer token ({tokens} tokens):\n\n"
+        f"Held-out loss, nats per answer token ({tokens} tokens of the test split):\n\n"
         + table(["variant", *TASKS], losses)
-        + "\nKL in nats per token and agreement of the first token, each against the merged model "
-        "(KL(router ‖ merged) for the router, KL(merged ‖ other) for the rest):\n\n"
-        + table(["variant", *TASKS], against)
-        + "\nEach task's text under the gates of the tasks (a row's smallest should be its own):\n\n"
-        + table(["", *(f"gates of {t}" for t in TASKS)], gates)
+        + f"\nWhat ships against the f32 model, KL in nats per token / same first token: {against}.\n"
+        + "\nEach task's text under the gates of the tasks (a row's smallest should be its own), "
+        "test:\n\n"
+        + gate_matrix(tasks, "gates")
+        + "\nvalidation:\n\n"
+        + gate_matrix(tasks, "gates_valid")
     )
 
 
-def text_section(evaluation: dict) -> str:
-    fields = {
-        "answers": ("answers", 0),
-        "rouge_l": ("ROUGE-L (characters, F1)", 3),
-        "distinct_2": ("distinct-2 (characters)", 3),
-        "loop_rate": ("loop rate (a 6-gram three times)", 2),
-        "end_rate": ("end rate (stops by itself)", 2),
-        "doses": ("free doses in all answers", 0),
-    }
-    rows = [
-        [title, *(number(evaluation["tasks"][t]["text"][name], digits) for t in TASKS)]
-        for name, (title, digits) in fields.items()
+def answer_rows(evaluation: dict, columns: list[tuple[str, str]]) -> list[list[str]]:
+    """Measures of what ships, and ROUGE-L of the baselines, one cell per (task, kind)."""
+    systems = evaluation["systems"]
+
+    def cells(of, name: str = SHIPPED) -> list[str]:
+        return [of(systems[name]["tasks"][task][kind]) for task, kind in columns]
+
+    def bits(found: dict) -> str:
+        return interval(found["bits_per_character"], 2) if found["items"] else "-"
+
+    return [
+        ["bits per character of all answers", *cells(bits)],
+        ["greedy answers", *cells(lambda f: str(f["text"]["answers"]))],
+        ["ROUGE-L (characters, F1)", *cells(lambda f: interval(f["text"]["rouge_l"], 1))],
+        [
+            "... nearest training answer",
+            *cells(lambda f: interval(f["text"]["rouge_l"], 1), "bm25"),
+        ],
+        [
+            "... random training answer",
+            *cells(lambda f: interval(f["text"]["rouge_l"], 1), "random"),
+        ],
+        [
+            "distinct-2 (characters)",
+            *cells(lambda f: number(f["text"]["corrected"]["distinct_2"], 1)),
+        ],
+        ["loop rate (an 8-gram three times)", *cells(lambda f: number(f["text"]["loop_rate"]))],
+        ["end rate (stops by itself)", *cells(lambda f: number(f["text"]["end_rate"]))],
+        ["length / reference's", *cells(lambda f: number(f["text"]["length_ratio"]))],
+        ["free doses in all answers", *cells(lambda f: str(f["text"]["doses"]))],
     ]
+
+
+def text_section(run: Run, evaluation: dict) -> str:
+    shipped = evaluation["systems"][SHIPPED]["tasks"]
+    columns = [(t, k) for t in TASKS for k in KINDS if shipped[t][k]["text"]["answers"]]
+    failed = "".join(f"- **{line}**\n" for line in evaluation["failed"])
     return (
-        "\n## Greedy answers to held-out questions\n\nBy the 4-bit model with the merged adapter, "
-        "plain argmax without a repetition penalty.\n\n" + table(["measure", *TASKS], rows)
+        "\n## Answers\n\n"
+        + (f"This run failed:\n\n{failed}\n" if failed else "")
+        + f"Greedy, repetition penalty {run.preset.penalty:g}, at most {run.preset.answer_tokens} "
+        "tokens, 4-bit base and f16 adapter, on held-out questions; dialogues written by people and "
+        "dialogues put together from templates apart. Everything else is in the run's report.\n\n"
+        + table(
+            ["measure", *(f"{task}, {WRITTEN[kind]}" for task, kind in columns)],
+            answer_rows(evaluation, columns),
+        )
     )
 
 
@@ -159,14 +183,17 @@ def failures_section(evaluation: dict) -> str:
     texts = {t: evaluation["tasks"][t]["text"] for t in TASKS}
     looping = ", ".join(f"{t} {100 * x['loop_rate']:.0f} %" for t, x in texts.items())
     endless = ", ".join(f"{t} {100 * (1 - x['end_rate']):.0f} %" for t, x in texts.items())
-    doses = sum(x["doses"] for x in texts.values())
+    shipped = evaluation["systems"][SHIPPED]["tasks"].values()
+    given = [found["text"] for kinds in shipped for found in kinds.values()]
+    doses = sum(text.get("doses", 0) for text in given)
+    count = sum(text["answers"] for text in given)
     return (
         "\n## Known failures\n\n"
         "- Facts are not reliable: names, causes and advice are often invented or belong to another "
         "disease. A model of this size has the tone of a doctor and not the knowledge.\n"
         f"- Greedy answers that loop: {looping}. Answers without an end within the limit: "
         f"{endless}.\n"
-        f"- Free doses counted in the evaluated answers: {doses}. The count is by pattern and is no "
+        f"- Free doses in {count} evaluated answers: {doses}. The count is by pattern and is no "
         "proof of absence.\n"
         "- Later turns of a dialogue are weakly tied to earlier ones.\n"
         "- Many training dialogues are built from templates or tables (see Data): their fixed "
@@ -188,16 +215,20 @@ def samples_section(evaluation: dict) -> str:
 
 
 def card(run: Run) -> None:
-    """Writes MODEL_CARD.md, and the loss curves where they can be drawn."""
+    """Writes MODEL_CARD.md from the files of an evaluated run."""
     evaluation = read_json(run.out / "evaluation.json")
-    plot_losses(run.out / "metrics", run.out / "plots")
     text = (
         about_section(run)
         + data_section(run)
         + stages_section(run)
+        + bars_section(run)
         + adapter_section(evaluation)
-        + text_section(evaluation)
+        + text_section(run, evaluation)
         + failures_section(evaluation)
         + samples_section(evaluation)
     )
-    (run.out / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+    replace_text(run.out / "MODEL_CARD.md", text)
+
+
+if __name__ == "__main__":
+    stage_main(card, __doc__)

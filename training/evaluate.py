@@ -1,225 +1,208 @@
-"""Held-out numbers of the exported model -> evaluation.json and metrics/evaluation.jsonl.
+"""Held-out numbers of a run -> evaluation.json, answers/, metrics/evaluation.jsonl.
 
-Losses are nats per answer token on test dialogues. KL(p || q) is the mean over the same positions of
-sum p log(p / q); top-1 is how often both put the same token first. Text measures are on characters,
-so no word segmenter can move them.
+Three questions: what each stage and each baseline makes of the same held-out items (`systems`), what
+the adapter's variants lose against each other (`tasks`), and what a judge says, where one is named.
 """
 
 import json
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
-from training.batches import TASKS, Batch, fixed_batches, read_lines
-from training.experts import set_mode
+from training.batches import TASKS
 from training.export import device_model, float_model, write_about, write_json
-from training.model import EOS, Model
-from training.pedcorpus.doses import count_doses
+from training.metrics import judge, ngram
+from training.metrics.answers import Answer, save_answers
+from training.metrics.baselines import training_answers
+from training.metrics.choice import read_exam
+from training.metrics.gates import total_variation
+from training.metrics.items import choose, read_items
+from training.metrics.systems import (
+    KINDS,
+    SHIPPED,
+    Sets,
+    System,
+    failures,
+    measure_baselines,
+    measure_system,
+)
+from training.metrics.variants import compare, verdict
+from training.model import Model
 from training.stages.common import Run
-from training.tokenizer import PedTokenizer
 
-SHOWN = 10
-BATCH_ROWS = 2
-
-
-@dataclass
-class Sums:
-    """Running means over answer tokens."""
-
-    tokens: int = 0
-    totals: dict[str, float] = field(default_factory=dict)
-
-    def add(self, count: int, **values: Tensor) -> None:
-        self.tokens += count
-        for name, value in values.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(value)
-
-    def means(self) -> dict[str, float]:
-        return {name: total / max(1, self.tokens) for name, total in self.totals.items()}
+Each = TypeVar("Each", bound=nn.Module)
+SHOWN = 10  # answers of each task that go into the card
+SCORED = 4  # times as many items are scored as answered,
+EXAM = 10  # and this many times as many exam questions
+STAGES = {
+    "cpt": "after continued pre-training",
+    "sft": "after fine-tuning, without DFPO and adapter",
+    "dfpo": "after DFPO, without adapter",
+}
+COUNTS = ("loop_rate", "end_rate", "length_ratio", "doses")
 
 
-def log_probs(model: Model, batch: Batch, tasks: Tensor) -> Tensor:
-    """(N, V) at the answer tokens."""
-    hidden = model.hidden(batch.tokens, batch.segments, tasks)[batch.answers]
-    return model.lm_head(hidden).float().log_softmax(-1)
+def placed(run: Run, model: Each) -> Each:
+    """The model on the run's device, only to be measured."""
+    return model.to(run.device).requires_grad_(False).eval()
 
 
-def divergence(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum over rows of KL(p || q), rows with the same first token); both log-probs (N, V)."""
-    kl = F.kl_div(q, p, log_target=True, reduction="sum")
-    return kl, (p.argmax(-1) == q.argmax(-1)).sum()
+def held_out_sets(run: Run) -> list[Sets]:
+    """Items of every task and kind, as many as the preset asks for."""
+    items = read_items(run.out / "corpus", TASKS, "test")
+    sets = []
+    for number, task in enumerate(TASKS):
+        for kind in KINDS:
+            scored = choose(items, task, kind == "templated", SCORED * run.preset.answers)
+            sets.append(Sets(task, number, kind, scored, scored[: run.preset.answers]))
+    return sets
 
 
-def compare(run: Run, models: dict[str, Model], task: int) -> dict:
-    """Every variant on the test rows of one task: losses, KL and agreement, gates of other tasks."""
-    losses, against, gates = Sums(), Sums(), Sums()
-    rows = run.preset.test_rows
-    for batch in fixed_batches(run.packed, f"sft-{TASKS[task]}.test", BATCH_ROWS, rows):
-        run.deadline.check()
-        count = int(batch.answers.sum())
-        if count == 0:
-            continue
-        targets = batch.targets[batch.answers]
+def run_systems(run: Run, models: dict[str, Model]) -> list[System]:
+    """The base where the run started from one, every stage without the next, and what ships.
 
-        def of(model: Model, mode: str, gate_task: int = task, batch: Batch = batch) -> Tensor:
-            set_mode(model, mode)
-            return log_probs(model, batch, torch.full((len(batch.tokens),), gate_task))
+    models: `merged` and `device`; the others are loaded when their turn comes, and forgotten.
+    """
+    penalty = run.preset.penalty
 
-        def loss(p: Tensor, targets: Tensor = targets) -> Tensor:
-            return F.nll_loss(p, targets, reduction="sum")
+    def stage(name: str) -> Callable[[], nn.Module]:
+        return lambda: placed(run, run.load_model(name))
 
-        merged = of(models["merged"], "task")
-        others = {
-            "routed": of(models["routed"], "token"),
-            "universal": of(models["merged"], "universal"),
-            "none": of(models["merged"], "none"),
-            "device": of(models["device"], "task"),
-        }
-        losses.add(count, merged=loss(merged), **{k: loss(p) for k, p in others.items()})
-        numbers = {}
-        for name, other in others.items():
-            # the reference comes first: the router that merging replaces, else the merged model
-            pair = (other, merged) if name == "routed" else (merged, other)
-            numbers[f"{name}_kl"], numbers[f"{name}_top1"] = divergence(*pair)
-        against.add(count, **numbers)
-        under = {
-            name: loss(merged if i == task else of(models["merged"], "task", i))
-            for i, name in enumerate(TASKS)
-        }
-        gates.add(count, **under)
-    set_mode(models["merged"], "task")
-    set_mode(models["device"], "task")
-    return {
-        "answer_tokens": losses.tokens,
-        "loss": losses.means(),
-        "against": against.means(),
-        "gates": gates.means(),
-    }
-
-
-def rouge_l(answer: str, reference: str) -> float:
-    """F1 of the longest common subsequence, on characters without white space."""
-    a, b = "".join(answer.split()), "".join(reference.split())
-    if not a or not b:
-        return 0.0
-    row = [0] * (len(b) + 1)
-    for x in a:
-        diagonal = 0
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], diagonal + 1 if x == y else max(row[j], row[j - 1])
-    common = row[-1]
-    return 2 * common / (len(a) + len(b))
-
-
-def loops(text: str, size: int = 6, times: int = 3) -> bool:
-    """Whether some run of `size` characters occurs at least `times` times."""
-    counts = Counter(text[i : i + size] for i in range(len(text) - size + 1))
-    return any(count >= times for count in counts.values())
-
-
-def distinct_2(texts: list[str]) -> float:
-    """Different pairs of neighbouring characters as a share of all pairs, over all texts."""
-    pairs = [text[i : i + 2] for text in texts for i in range(len(text) - 1)]
-    return len(set(pairs)) / max(1, len(pairs))
-
-
-def questions(run: Run, words: PedTokenizer, task: str) -> list[tuple[list[dict], str]]:
-    """Held-out dialogues up to their last question, and the answer that followed."""
-    room = run.preset.config.capacity - run.preset.answer_tokens
-    found = []
-    for chat in read_lines(run.out / "corpus" / "chat.jsonl"):
-        if chat["task"] != task or chat["split"] != "test":
-            continue
-        last = max(i for i, turn in enumerate(chat["turns"]) if turn["role"] == "assistant")
-        turns = chat["turns"][:last]
-        if turns and turns[-1]["role"] == "user" and len(words.encode_turns(turns)[0]) <= room:
-            found.append((turns, chat["turns"][last]["text"]))
-    step = max(1, len(found) // run.preset.answers)
-    return found[::step][: run.preset.answers]
-
-
-def answers(run: Run, model: Model, words: PedTokenizer, task: int) -> dict:
-    """Greedy answers of the device model on held-out questions, measured and some of them shown."""
-    rows = []
-    for turns, reference in questions(run, words, TASKS[task]):
-        run.deadline.check()
-        prompt = words.encode_turns(turns)[0]
-        tokens, _ = model.generate(prompt, run.preset.answer_tokens, task)
-        text = words.decode(tokens)
-        rows.append(
-            {
-                "question": [turn["text"] for turn in turns],
-                "answer": text,
-                "reference": reference,
-                "ended": tokens[-1] == EOS,
-                "rouge_l": rouge_l(text, reference),
-                "loops": loops(text),
-                "doses": count_doses(text),
-            }
+    systems = []
+    if run.preset.base is not None:
+        systems.append(
+            System(
+                "base",
+                "base checkpoint",
+                lambda: placed(run, run.new_model()),
+                False,
+                penalty,
+            )
         )
-    count = max(1, len(rows))
-    return {
-        "answers": len(rows),
-        "rouge_l": sum(r["rouge_l"] for r in rows) / count,
-        "distinct_2": distinct_2([r["answer"] for r in rows]),
-        "loop_rate": sum(r["loops"] for r in rows) / count,
-        "end_rate": sum(r["ended"] for r in rows) / count,
-        "doses": sum(r["doses"] for r in rows),
-        "samples": rows[:SHOWN],
-    }
+    systems += [System(n, title, stage(n), False, penalty) for n, title in STAGES.items()]
+    merged, device = (lambda: models["merged"]), (lambda: models["device"])
+    systems += [
+        System("adapter", "with the adapter, f32", merged, True, penalty),
+        System(SHIPPED, "shipped: 4-bit base, f16 adapter", device, True, penalty),
+        System("no-penalty", "shipped, repetition penalty 1.0", device, True, 1.0, SHIPPED),
+    ]
+    return systems
 
 
-def verdict(tasks: dict[str, dict]) -> list[str]:
-    """What the numbers say against the adapter, in plain words. Empty: nothing."""
-    found = []
-    for task, numbers in tasks.items():
-        loss, gates = numbers["loss"], numbers["gates"]
-        if loss["merged"] >= loss["none"]:
-            found.append(f"{task}: the adapter changes nothing for the better")
-        elif loss["merged"] >= loss["universal"]:
-            found.append(f"{task}: the universal expert alone does as well")
-        for other, value in gates.items():
-            if other != task and value <= gates[task]:
-                found.append(f"{task}: the gates of {other} do as well or better")
+def judged(run: Run, answers: dict[str, list[Answer]]) -> dict[str, dict]:
+    """What ships before a judge, against the model before DFPO and the nearest training answers."""
+    endpoint = judge.judge_from_environment()
+    found = {}
+    for rival in ("sft", "bm25"):
+        theirs = {a.item.key: a.text for a in answers[rival]}
+        contests = [
+            judge.Contest(
+                a.item.id,
+                "\n".join(turn["text"] for turn in a.item.prompt),
+                a.text,
+                theirs[a.item.key],
+                a.item.reference,
+            )
+            for a in answers[SHIPPED]
+            if a.item.key in theirs and not a.item.templated
+        ]
+        found[rival] = judge.compare(endpoint, contests, run.out / "judge.jsonl")
     return found
 
 
-def flat_metrics(tasks: dict[str, dict]) -> dict[str, float]:
+def text_section(system: dict, answers: list[Answer], task: str) -> dict:
+    """What the card shows of one task's answers: people's questions where there are any."""
+    mine = [a for a in answers if a.item.task == task]
+    kind = "human" if any(not a.item.templated for a in mine) else "templated"
+    numbers = system["tasks"][task][kind]["text"]
+    shown = [a for a in mine if a.item.templated is (kind == "templated")][:SHOWN]
+    found: dict = {"kind": kind, "answers": numbers["answers"]}
+    found |= {name: numbers.get(name, 0) for name in COUNTS}
+    found["samples"] = [
+        {
+            "question": [turn["text"] for turn in a.item.prompt],
+            "answer": a.text,
+            "reference": a.item.reference,
+            "ended": a.ended,
+        }
+        for a in shown
+    ]
+    return found
+
+
+def flat_metrics(tasks: dict[str, dict], systems: dict[str, dict]) -> dict[str, float]:
     """The numbers that go into the package, by dotted names."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for task, numbers in tasks.items():
         for name, value in numbers["loss"].items():
             metrics[f"{task}.loss.{name}"] = value
         for name, value in numbers["against"].items():
             metrics[f"{task}.{name}"] = value
-        for name in ("rouge_l", "distinct_2", "loop_rate", "end_rate", "doses"):
-            metrics[f"{task}.{name}"] = numbers["text"][name]
+        for kind in KINDS:
+            mine = systems[SHIPPED]["tasks"][task][kind]
+            if mine["items"]:
+                bits = mine["bits_per_character"]["value"]
+                metrics[f"{task}.{kind}.bits_per_character"] = bits
+            if not mine["text"]["answers"]:
+                continue
+            for name in COUNTS:
+                metrics[f"{task}.{kind}.{name}"] = mine["text"][name]
+            for rival, called in ((SHIPPED, ""), ("bm25", "bm25_"), ("random", "random_")):
+                value = systems[rival]["tasks"][task][kind]["text"]["rouge_l"]["value"]
+                metrics[f"{task}.{kind}.{called}rouge_l"] = value
     return {name: round(float(value), 5) for name, value in metrics.items()}
 
 
 @torch.no_grad()
 def evaluate(run: Run) -> None:
+    """Measures an exported run. Raises StoppedByTime; nothing is written before all is measured."""
     began = time.monotonic()
-    words = PedTokenizer.load(run.out / "checkpoint")
+    words = run.tokenizer()
     models = {
-        "merged": float_model(run, "adapter"),
-        "routed": float_model(run, "adapter-routed"),
-        "device": device_model(run, "adapter"),
+        "merged": placed(run, float_model(run, "adapter")),
+        "routed": placed(run, float_model(run, "adapter-routed")),
+        "device": placed(run, device_model(run, "adapter")),
     }
+    run.deadline.check()
+    sets = held_out_sets(run)
+    pools = training_answers(run.out / "corpus", TASKS)
+    questions = read_exam(run.out / "corpus")[: EXAM * run.preset.answers]
+    systems: dict[str, dict] = {}
+    answers: dict[str, list[Answer]] = {}
+    for system in run_systems(run, models):
+        systems[system.name], answers[system.name] = measure_system(
+            system,
+            words,
+            sets,
+            run.preset.answer_tokens,
+            questions,
+            run.deadline.check,
+            systems.get(system.same_as),
+        )
+    baselines, theirs = measure_baselines(sets, pools)
+    systems |= baselines
+    answers |= theirs
     tasks = {}
     for i, task in enumerate(TASKS):
         tasks[task] = compare(run, models, i)
-        tasks[task]["text"] = answers(run, models["device"], words, i)
+        tasks[task]["text"] = text_section(systems[SHIPPED], answers[SHIPPED], task)
+    gates = json.loads((run.out / "adapter" / "task_gates.json").read_text(encoding="utf-8"))
     result = {
         "tasks": tasks,
+        "systems": systems,
+        "failed": failures(systems),
         "against_the_adapter": verdict(tasks),
+        "total_variation": total_variation(gates),
+        "judge": judged(run, answers),
+        "signatures": {mode: ngram.signature(mode) for mode in ("released", "corrected")},
         "seconds": round(time.monotonic() - began, 1),
     }
+    for name, given in answers.items():
+        save_answers(run.out / "answers" / f"{name}.jsonl", given)
     write_json(run.out / "evaluation.json", result)
-    metrics = flat_metrics(tasks)
+    metrics = flat_metrics(tasks, systems)
     (run.out / "metrics" / "evaluation.jsonl").write_text(json.dumps(metrics) + "\n")
     write_about(run, metrics)

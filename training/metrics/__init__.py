@@ -1,0 +1,1 @@
+"""Numbers about models and their answers: likelihood, n-grams, exams, judges, baselines."""
