@@ -1,20 +1,11 @@
-"""From corpus records to rows of token ids, and from rows to batches.
+"""From packed rows to batches.
 
-`prepare` tokenises once and writes plain .npy files that the stages map into memory:
-
-    NAME.tokens.npy    uint16 (N, T + 1)
-    NAME.segments.npy  uint16 (N, T + 1), 1 .. per document, 0 padding   } chat sets with answers
-    NAME.counted.npy   bool   (N, T + 1), token is part of an answer     } only
-
-For CPT every document becomes completion-style text (a chat: its rendered template), ends with EOS
-and is concatenated with the others: the hybrid instruction pre-training of the paper. `Mix` draws
-rows from several pools: it starts rich in text and drifts into instructions, and inside a kind it
-draws by priority times what is left of the pool (priority sampling, as in HuatuoGPT-II).
+`Mix` draws rows from several pools: in CPT it starts rich in text and drifts into instructions, and
+inside a kind it draws by priority times what is left of the pool (priority sampling, as in
+HuatuoGPT-II). `training.prepare` says which sets there are and how they are written.
 """
 
-import json
 import zlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,15 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.model import EOS
-from training.presets import Preset
-from training.tokenizer import PedTokenizer
-
-TASKS = ("medkqa", "evidiag", "trerecom")
-CHAT_KINDS = (*TASKS, "general")
-Chat = tuple[list[int], list[int]]  # tokens, 1 where a token is part of an answer
-HELD_OUT = 100  # one text in so many is kept for validation,
-MOST_HELD_OUT = 200  # and no more than these
+from training.prepare import CHAT_KINDS as CHAT_KINDS
+from training.prepare import TASKS
+from training.prepare import prepare as prepare
+from training.prepare import read_lines as read_lines
 
 
 class Batch(NamedTuple):
@@ -48,169 +34,31 @@ class Batch(NamedTuple):
             raise ValueError("a batch of plain text has no answers")
         return self.counted
 
+    def split(self, pieces: int) -> list["Batch"]:
+        """The rows in equal pieces, in order. Raises ValueError where they do not divide."""
+        rows = len(self.tokens)
+        if rows % pieces:
+            raise ValueError(f"a batch of {rows} rows does not divide into {pieces} pieces")
+        size = rows // pieces
 
-def read_lines(path: Path) -> Iterator[dict]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+        def part(at: int, of: Tensor | None) -> Tensor | None:
+            return None if of is None else of[at : at + size]
 
-
-def fit_chat(tokenizer: PedTokenizer, turns: list[dict], length: int) -> Chat | None:
-    """Renders as many whole exchanges as fit into `length` tokens; a single answer is cut.
-
-    None where not even half of it is left for an answer.
-    """
-    ends = [i + 1 for i, turn in enumerate(turns) if turn["role"] == "assistant"]
-    for end in reversed(ends):
-        tokens, answer = tokenizer.encode_turns(turns[:end])
-        if len(tokens) <= length:
-            return tokens, answer
-        if end == ends[0] and any(answer[: length // 2]):
-            return tokens[:length], answer[:length]
-    return None
-
-
-def pack_stream(documents: Iterable[list[int]], context: int) -> np.ndarray:
-    """Concatenates documents (each with its EOS) -> (N, T + 1), neighbours share one token."""
-    parts = [np.asarray(d, dtype=np.uint16) for d in documents]
-    stream = np.concatenate(parts) if parts else np.zeros(0, np.uint16)
-    count = max(0, (len(stream) - 1) // context)
-    if count == 0:
-        return np.zeros((0, context + 1), np.uint16)
-    rows = np.lib.stride_tricks.sliding_window_view(stream, context + 1)
-    return np.ascontiguousarray(rows[: count * context : context])
+        return [
+            Batch(
+                self.tokens[at : at + size],
+                self.targets[at : at + size],
+                part(at, self.counted),
+                part(at, self.segments),
+                part(at, self.tasks),
+            )
+            for at in range(0, rows, size)
+        ]
 
 
-def pack_chats(chats: Iterable[Chat], context: int, open_rows: int = 16) -> dict[str, np.ndarray]:
-    """First-fit packing of whole chats into rows of T + 1 -> tokens, segments, counted."""
-    rows: list[list[Chat]] = []
-    room: list[int] = []
-    waiting: list[int] = []
-    for chat in chats:
-        size = len(chat[0])
-        place = next((i for i in waiting if room[i] >= size), None)
-        if place is None:
-            place = len(rows)
-            rows.append([])
-            room.append(context + 1)
-            waiting.append(place)
-            if len(waiting) > open_rows:
-                waiting.remove(min(waiting, key=room.__getitem__))
-        rows[place].append(chat)
-        room[place] -= size
-    packed = {
-        "tokens": np.zeros((len(rows), context + 1), np.uint16),
-        "segments": np.zeros((len(rows), context + 1), np.uint16),
-        "counted": np.zeros((len(rows), context + 1), np.bool_),
-    }
-    for i, row in enumerate(rows):
-        at = 0
-        for number, (tokens, answer) in enumerate(row, 1):
-            end = at + len(tokens)
-            packed["tokens"][i, at:end] = tokens
-            packed["segments"][i, at:end] = number
-            packed["counted"][i, at:end] = answer
-            at = end
-    return packed
-
-
-def pack_pairs(
-    tokenizer: PedTokenizer, pairs: Iterable[dict], context: int
-) -> dict[str, np.ndarray]:
-    """DFPO pairs -> rows 2i (chosen) and 2i + 1 (rejected); a pair that does not fit is left out."""
-    tokens, counted = [], []
-    for pair in pairs:
-        both = []
-        for answer in (pair["chosen"], pair["rejected"]):
-            turns = [*pair["turns"], {"role": "assistant", "text": answer}]
-            ids, is_answer = tokenizer.encode_turns(turns)
-            last = len(is_answer) - 1
-            while last > 0 and is_answer[last - 1]:
-                last -= 1
-            both.append((ids, last))
-        if all(len(ids) <= context + 1 for ids, _ in both):
-            for ids, start in both:
-                pad = context + 1 - len(ids)
-                tokens.append(ids + [0] * pad)
-                counted.append([False] * start + [True] * (len(ids) - start) + [False] * pad)
-    return {
-        "tokens": np.asarray(tokens, np.uint16).reshape(-1, context + 1),
-        "counted": np.asarray(counted, np.bool_).reshape(-1, context + 1),
-    }
-
-
-def shuffled(items: list, seed: int) -> list:
-    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]
-
-
-def save_arrays(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
-    for part, array in arrays.items():
-        np.save(folder / f"{name}.{part}.npy", array)
-
-
-def take_tokens(tokenizer: PedTokenizer, texts: list[str], limit: int) -> Iterator[list[int]]:
-    total = 0
-    for start in range(0, len(texts), 512):
-        for ids in tokenizer.encode_many(texts[start : start + 512]):
-            yield [*ids, EOS]
-            total += len(ids) + 1
-            if total >= limit:
-                return
-
-
-def prepare(corpus: Path, tokenizer: PedTokenizer, preset: Preset, out: Path) -> dict:
-    """Tokenises the corpus into `out`; returns rows and tokens per set."""
-    out.mkdir(parents=True, exist_ok=True)
-    sizes: dict[str, dict[str, int]] = {}
-
-    def put(name: str, arrays: dict[str, np.ndarray]) -> None:
-        save_arrays(out, name, arrays)
-        counted = arrays.get("counted")
-        sizes[name] = {
-            "rows": len(arrays["tokens"]),
-            "tokens": int(np.count_nonzero(arrays["tokens"])),
-            "answer_tokens": int(counted.sum()) if counted is not None else 0,
-        }
-
-    texts: dict[str, list[str]] = {"text-pediatric": [], "text-general": [], "valid": []}
-    ids = [record["id"] for record in read_lines(corpus / "text.jsonl")]
-    few = min(MOST_HELD_OUT, -(-len(ids) // HELD_OUT))
-    held_out = set(sorted(ids, key=lambda name: zlib.crc32(name.encode()))[:few])
-    for record in read_lines(corpus / "text.jsonl"):
-        kind = "text-pediatric" if record["pediatric"] else "text-general"
-        texts["valid" if record["id"] in held_out else kind].append(record["text"])
-    context = preset.cpt.context
-    for kind in ("text-pediatric", "text-general"):
-        documents = take_tokens(tokenizer, shuffled(texts[kind], preset.seed), preset.max_tokens)
-        put(f"{kind}.train", {"tokens": pack_stream(documents, context)})
-    wanted = preset.valid_rows * context * 2
-    documents = take_tokens(tokenizer, shuffled(texts["valid"], preset.seed), wanted)
-    put("text.valid", {"tokens": pack_stream(documents, context)})
-
-    chats: dict[tuple[str, str], list[list[dict]]] = {}
-    for record in read_lines(corpus / "chat.jsonl"):
-        chats.setdefault((record["task"], record["split"]), []).append(record["turns"])
-    for task in CHAT_KINDS:
-        for split in ("train", "valid", "test"):
-            turns = shuffled(chats.get((task, split), []), preset.seed)
-            fitted = []
-            budget = preset.max_tokens
-            for chat in turns:
-                fit = fit_chat(tokenizer, chat, preset.sft.context + 1)
-                if fit is not None:
-                    fitted.append(fit)
-                    budget -= len(fit[0])
-                if budget <= 0:
-                    break
-            put(f"sft-{task}.{split}", pack_chats(fitted, preset.sft.context))
-            if split != "test":
-                put(
-                    f"chat-{task}.{split}", {"tokens": pack_stream((f[0] for f in fitted), context)}
-                )
-    pairs = shuffled(list(read_lines(corpus / "pairs.jsonl")), preset.seed)
-    put("pairs.train", pack_pairs(tokenizer, pairs, preset.dfpo.context))
-    (out / "sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
-    return sizes
+def counted_tokens(batch: Batch) -> float:
+    """How many tokens the mean loss of a batch is taken over."""
+    return batch.targets.numel() if batch.counted is None else float(batch.counted.sum())
 
 
 class Pool:

@@ -1,15 +1,19 @@
-"""Writes what convert reads: checkpoint/, adapter/ (merged), adapter-routed/ (the routed twin)."""
+"""Writes what convert reads: checkpoint/, adapter/ (merged), adapter-routed/ (the routed twin); and
+peft/TASK/, each task's merged pair as a stock LoRA for everybody else."""
 
 import json
 import shutil
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from training.base import Base
 from training.batches import TASKS
-from training.experts import adapted, load_adapter
+from training.experts import adapted, load_adapter, write_peft
 from training.model import Config, Model
-from training.quantise import load_quantised, write_quantised
+from training.quant.grid import load_quantised, write_quantised
+from training.stages.adapter import shipped
 from training.stages.common import Run, done
 
 STAGES = ("cpt", "sft", "dfpo", "adapter", "finish", "twin")
@@ -36,7 +40,7 @@ SAMPLING = {
     "temperature": 0.7,
     "top_k": 20,
     "top_p": 0.8,
-    "repetition_penalty": 1.1,
+    "repetition_penalty": 1.1,  # the preset's `penalty` takes its place
     "max_new_tokens": 256,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -100,15 +104,18 @@ def write_about(run: Run, metrics: dict[str, float]) -> None:
     write_json(run.out / "checkpoint" / "pediatricsgpt.json", about)
 
 
-def export(run: Run) -> None:
-    """The checkpoint with its integers, both adapters, and the journals of the stages."""
-    checkpoint = run.out / "checkpoint"
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    tensors = load_file(run.folder("dfpo") / "model.safetensors")
-    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    write_quantised(checkpoint)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+
+
+def write_words(run: Run, checkpoint: Path) -> None:
+    """Sizes and tokenizer: the run's own, or those of the checkpoint that it started from."""
+    if run.preset.base is not None:
+        base = run.base_folder()
+        for name in ("config.json", *TOKENIZER_FILES):
+            if (base / name).is_file():
+                shutil.copy(base / name, checkpoint / name)
+        return
     write_json(checkpoint / "config.json", run.preset.config.to_hf())
-    write_json(checkpoint / "generation_config.json", SAMPLING)
     shutil.copy(run.out / "tokenizer" / "tokenizer.json", checkpoint / "tokenizer.json")
     words = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -121,18 +128,40 @@ def export(run: Run) -> None:
         "add_eos_token": False,
     }
     write_json(checkpoint / "tokenizer_config.json", words)
-    for name, stage in (("adapter", "finish"), ("adapter-routed", "twin")):
+
+
+def write_integers(run: Run, checkpoint: Path) -> None:
+    """quantized.safetensors by rounding; a base of another's is left to convert."""
+    if run.preset.base is None:
+        write_quantised(checkpoint)
+
+
+def export(run: Run) -> None:
+    """The checkpoint with its integers, the adapters, and the journals of the stages."""
+    checkpoint = run.out / "checkpoint"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(run.folder("dfpo") / "model.safetensors")
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    write_words(run, checkpoint)
+    write_integers(run, checkpoint)
+    sampling = SAMPLING | {"repetition_penalty": run.preset.penalty}
+    write_json(checkpoint / "generation_config.json", sampling)
+    for name, stage in (("adapter", shipped(run)), ("adapter-routed", "twin")):
         shutil.rmtree(run.out / name, ignore_errors=True)
         shutil.copytree(run.folder(stage) / "adapter", run.out / name)
+    shutil.rmtree(run.out / "peft", ignore_errors=True)
+    write_peft(float_model(run, "adapter"), run.preset.adapter, run.out / "peft", run.preset.base)
     write_about(run, {})
     journals = run.out / "metrics"
     journals.mkdir(exist_ok=True)
     for stage in STAGES:
-        shutil.copy(run.folder(stage) / "metrics.jsonl", journals / f"{stage}.jsonl")
+        journal = run.folder(stage) / "metrics.jsonl"
+        if journal.exists():
+            shutil.copy(journal, journals / f"{stage}.jsonl")
 
 
 @torch.no_grad()
-def round_adapter(model: Model) -> None:
+def round_adapter(model: Base) -> None:
     """Experts and routers as the package stores them: f16."""
     for _, module in adapted(model):
         for weight in (module.lora_moe_A, module.lora_moe_B, module.lora_route.weight):
@@ -149,9 +178,9 @@ def device_model(run: Run, adapter: str) -> Model:
     return model.requires_grad_(False).eval()
 
 
-def float_model(run: Run, adapter: str) -> Model:
+def float_model(run: Run, adapter: str) -> Base:
     """The exported model before quantisation."""
-    model = Model(run.preset.config)
+    model = Model(run.preset.config) if run.preset.base is None else run.new_model().cpu()
     model.load_state_dict(load_file(run.out / "checkpoint" / "model.safetensors"))
     load_adapter(model, run.preset.adapter, run.out / adapter)
     return model.requires_grad_(False).eval()

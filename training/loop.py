@@ -1,26 +1,37 @@
 """The one training loop: CPT, SFT, DFPO and the adapter stages differ in data, loss and parameters.
 
 Progress runs from 0 to 1 by step or, where a stage has a budget of seconds, by the clock. A deadline
-may stop it at any step: it writes resume.pt, and a later call goes on as if nothing had happened
-(weights, optimiser, random state, place in the data).
+may stop it at any step, and so may `kill -9`: it goes on from resume.pt (weights, optimisers,
+averaged weights, place in the data, random state, journal) as if nothing had happened.
+
+A batch is cut into pieces, one or more for every process. The loss of a piece is a mean; it counts by
+its weight, the tokens it is a mean of, over the weight of the whole batch. So neither the number of
+pieces nor that of processes changes the sum. The random numbers of a piece depend on seed, stage,
+step and its place in the batch alone.
 """
 
-import json
 import math
-import sys
+import os
 import time
+import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training import distributed
+from training.batches import Batch, counted_tokens
+from training.journal import Journal
+from training.optim import Ema, rate_factor
+from training.optim import make_optimizers as make_optimizers
 from training.presets import StagePreset
 
-CLIP = 1.0
 SAVE_SECONDS = 300.0
+RECENT = 50  # losses whose mean the summary tells
 
 
 class StoppedByTime(Exception):
@@ -48,61 +59,30 @@ class Deadline:
 class Stage:
     """What the loop needs to know of a stage.
 
-    batch(step, progress) draws the next batch, loss(batch) gives (loss, numbers to log, tokens
-    seen), valid() gives held-out numbers.
+    batch(step, progress) draws the next whole batch, the same on every rank; loss(piece) gives (mean
+    loss, numbers to log, tokens seen); weight(piece) says what it is the mean of; valid() gives
+    held-out numbers. unit: rows that belong together and stay in one piece (2 for pairs).
     """
 
     name: str
     model: nn.Module
     optimizers: list[torch.optim.Optimizer]
-    batch: Callable[[int, float], Any]
-    loss: Callable[[Any], tuple[Tensor, dict[str, float], int]]
+    batch: Callable[[int, float], Batch]
+    loss: Callable[[Batch], tuple[Tensor, dict[str, float], int]]
     valid: Callable[[], dict[str, float]]
     data_state: Callable[[], dict] = dict
     load_data_state: Callable[[dict], None] = lambda state: None
+    weight: Callable[[Batch], float] = counted_tokens
+    unit: int = 1
+    seed: int = 0
     rates: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
-
-def rate_factor(preset: StagePreset, progress: float) -> float:
-    """Linear warm-up from `start`, plateau at 1, linear warm-down to `floor`."""
-    if progress < preset.warmup:
-        return preset.start + (1 - preset.start) * (progress / preset.warmup)
-    if progress > 1 - preset.warmdown:
-        left = max(0.0, 1 - progress) / preset.warmdown
-        return preset.floor + (1 - preset.floor) * left
-    return 1.0
-
-
-def make_optimizers(
-    matrices: list[nn.Parameter], others: list[nn.Parameter], preset: StagePreset, muon: bool
-) -> list[torch.optim.Optimizer]:
-    """Muon (or AdamW) for the hidden matrices, AdamW without decay for all other parameters."""
-    betas = (0.9, 0.95)
-    made: list[torch.optim.Optimizer] = []
-    if muon:
-        made.append(
-            torch.optim.Muon(
-                matrices,
-                lr=preset.lr,
-                weight_decay=preset.weight_decay,
-                momentum=0.95,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
-    elif matrices:
-        made.append(
-            torch.optim.AdamW(
-                matrices, lr=preset.lr, betas=betas, weight_decay=preset.weight_decay, fused=True
-            )
-        )
-    if others:
-        made.append(
-            torch.optim.AdamW(others, lr=preset.lr_other, betas=betas, weight_decay=0.0, fused=True)
-        )
-    return made
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        return [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
 
 
 class Clock:
@@ -115,6 +95,8 @@ class Clock:
         self.step = 0
         self.tokens = 0
         self.before = 0.0
+        self.valids = 0  # how often it was evaluated
+        self.recent: list[float] = []
         self.began = time.monotonic()
 
     @property
@@ -127,134 +109,196 @@ class Clock:
             return self.step / self.preset.steps
         return min(1.0, self.seconds / (self.preset.seconds or math.inf))
 
+    def state(self) -> dict:
+        names = ("step", "tokens", "seconds", "valids", "recent")
+        return {name: getattr(self, name) for name in names}
 
-class Journal:
-    """metrics.jsonl and one line on standard error. A resumed stage forgets what it will redo."""
-
-    def __init__(self, folder: Path, name: str, from_step: int):
-        self.path = folder / "metrics.jsonl"
-        self.name = name
-        kept = []
-        if from_step > 0 and self.path.exists():
-            lines = self.path.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= from_step]
-        self.path.write_text("".join(line + "\n" for line in kept))
-
-    def write(self, row: dict) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        shown = " ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in row.items()
-        )
-        line = f"{self.name}: {shown}"
-        live = sys.stderr.isatty() and "valid" not in row
-        sys.stderr.write(f"\r\033[K{line[:160]}" if live else f"{line}\n")
-        sys.stderr.flush()
+    def load(self, state: dict) -> None:
+        self.step, self.tokens, self.before = state["step"], state["tokens"], state["seconds"]
+        self.valids, self.recent = state["valids"], list(state["recent"])
+        self.began = time.monotonic()
 
 
-def save_state(stage: Stage, clock: Clock, path: Path) -> None:
+def save_state(stage: Stage, clock: Clock, path: Path, ema: Ema | None = None) -> None:
+    """Writes the state beside the old one and then puts it in its place. All ranks call it."""
     state = {
-        "step": clock.step,
-        "tokens": clock.tokens,
-        "seconds": clock.seconds,
-        "model": stage.model.state_dict(),
-        "optimizers": [o.state_dict() for o in stage.optimizers],
+        "clock": clock.state(),
+        "model": distributed.gather_weights(stage.model, frozen=False),
+        "optimizers": distributed.gather_optimizers(stage.model, stage.optimizers),
+        "ema": None if ema is None else ema.state(),
         "data": stage.data_state(),
         "random": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
         state["cuda_random"] = torch.cuda.get_rng_state()
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    if distributed.is_main():
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    distributed.wait()
 
 
-def load_state(stage: Stage, clock: Clock, path: Path) -> None:
+def load_state(stage: Stage, clock: Clock, path: Path, ema: Ema | None = None) -> None:
+    """The inverse of `save_state`, in any number of processes."""
     state = torch.load(path, weights_only=True, map_location="cpu")
-    stage.model.load_state_dict(state["model"])
-    for optimizer, saved in zip(stage.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+    if (state["ema"] is None) != (ema is None):
+        raise ValueError(
+            f"{path}: averaged weights were {'off' if ema else 'on'} when it was saved"
+        )
+    distributed.scatter(stage.model, stage.optimizers, state["model"], state["optimizers"])
+    if ema is not None:
+        ema.load(state["ema"])
     stage.load_data_state(state["data"])
     torch.set_rng_state(state["random"])
     if "cuda_random" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda_random"])
-    clock.step, clock.tokens, clock.before = state["step"], state["tokens"], state["seconds"]
-    clock.began = time.monotonic()
+    clock.load(state["clock"])
 
 
-def one_step(stage: Stage, batch: Any, factor: float) -> tuple[float, dict[str, float], int]:
-    """Forward, backward, clip, update. Raises FloatingPointError on a loss that is no number."""
+def check_pieces(stage: Stage, preset: StagePreset) -> int:
+    """Pieces of a batch over all processes; ValueError where its rows do not divide into them."""
+    pieces = preset.accumulate * distributed.world()
+    if preset.rows % (pieces * stage.unit):
+        raise ValueError(
+            f"{stage.name}: {preset.rows} rows do not divide into {distributed.world()} processes "
+            f"with {preset.accumulate} pieces each of whole {stage.unit}-row units"
+        )
+    return pieces
+
+
+def one_step(
+    stage: Stage,
+    batch: Batch,
+    factor: float,
+    preset: StagePreset | None = None,
+    step: int = 0,
+) -> tuple[float, dict[str, float], int]:
+    """Forward, backward, clip, update -> (loss of the whole batch, numbers, tokens).
+
+    Raises FloatingPointError, before anything is updated, on a loss or gradient that is no number.
+    """
+    clip, accumulate = (preset.clip, preset.accumulate) if preset is not None else (1.0, 1)
     for optimizer, rates in zip(stage.optimizers, stage.rates, strict=True):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-    loss, numbers, tokens = stage.loss(batch)
-    loss.backward()
-    trained = [p for o in stage.optimizers for g in o.param_groups for p in g["params"]]
-    numbers["norm"] = float(nn.utils.clip_grad_norm_(trained, CLIP))
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise FloatingPointError(f"{stage.name}: the loss is {value}")
+    ranks = distributed.world()
+    pieces = batch.split(accumulate * ranks)
+    weights = [stage.weight(piece) for piece in pieces]
+    whole = sum(weights)
+    if whole == 0:
+        raise ValueError(f"{stage.name}, step {step}: no token of the batch counts")
+    sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0}
+    first = distributed.rank() * accumulate
+    for place in range(first, first + accumulate):
+        seeds = (stage.seed, zlib.crc32(stage.name.encode()), step, place)
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> 1))
+        share = weights[place] / whole
+        loss, numbers, tokens = stage.loss(pieces[place])
+        # gradients are averaged over the ranks, but this loss is its share of a sum
+        (loss if share * ranks == 1 else loss * (share * ranks)).backward()
+        sums["loss"] += share * float(loss.detach())
+        sums["tokens"] += tokens
+        for key, value in numbers.items():
+            sums[key] = sums.get(key, 0.0) + share * value
+    sums = dict(zip(sums, distributed.total(list(sums.values())), strict=True))
+    norm = nn.utils.clip_grad_norm_(stage.trained, clip if clip > 0 else math.inf)
+    sums["norm"] = float(distributed.whole(norm))
+    value, tokens = sums.pop("loss"), int(sums.pop("tokens"))
+    for what, number in (("loss", value), ("norm of the gradient", sums["norm"])):
+        if not math.isfinite(number):
+            raise FloatingPointError(
+                f"{stage.name}, step {step}: the {what} is {number}; try a lower learning rate, "
+                "or bf16 = false"
+            )
     for optimizer in stage.optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return value, numbers, tokens
+    return value, sums, tokens
 
 
 def train(
-    stage: Stage, preset: StagePreset, folder: Path, deadline: Deadline, log_every: int = 10
+    stage: Stage,
+    preset: StagePreset,
+    folder: Path,
+    deadline: Deadline,
+    log_every: int = 10,
+    save_seconds: float = SAVE_SECONDS,
 ) -> dict:
-    """Runs a stage to its end -> {steps, tokens, seconds, loss, valid}; raises StoppedByTime."""
+    """Runs a stage to its end -> {name, steps, tokens, seconds, loss, valid}; raises StoppedByTime.
+
+    With averaged weights (`preset.ema`) those are evaluated and, at the end, left in the model.
+    """
+    check_pieces(stage, preset)
+    if distributed.world() > 1 and not distributed.is_sharded(stage.trained):
+        raise ValueError(f"{stage.name}: its model was not sharded before its optimisers were made")
     folder.mkdir(parents=True, exist_ok=True)
     resume = folder / "resume.pt"
     clock = Clock(preset)
+    ema = Ema(stage.model, preset.ema) if preset.ema > 0 else None
     if resume.exists():
-        load_state(stage, clock, resume)
-        print(f"{stage.name}: resumes at step {clock.step}", file=sys.stderr)
+        load_state(stage, clock, resume, ema)
+        distributed.say(f"{stage.name}: resumes at step {clock.step}")
     journal = Journal(folder, stage.name, clock.step)
     stage.model.train()
-    saved, last = time.monotonic(), time.monotonic()
-    recent: list[float] = []
-    counted = clock.tokens
-    while (before := clock.progress) < 1:
-        if deadline.passed():
-            save_state(stage, clock, resume)
-            raise StoppedByTime
-        factor = rate_factor(preset, before)
-        batch = stage.batch(clock.step, before)
-        loss, numbers, tokens = one_step(stage, batch, factor)
-        clock.step += 1
-        clock.tokens += tokens
-        recent = [*recent[-49:], loss]
-        now = time.monotonic()
-        if clock.step % log_every == 0 or clock.step == 1:
-            speed = (clock.tokens - counted) / max(1e-9, now - last)
-            counted, last = clock.tokens, now
-            row = {"step": clock.step, "progress": round(before, 4), "tokens": clock.tokens}
-            row |= {"seconds": round(clock.seconds, 1), "loss": loss, **numbers}
-            journal.write(row | {"rate": factor, "tokens_per_second": round(speed)})
-        after = clock.progress
-        if int(after * preset.valid_times) > int(before * preset.valid_times):
-            valid = evaluate(stage)
-            row = {"step": clock.step, "tokens": clock.tokens, "seconds": round(clock.seconds, 1)}
-            journal.write(row | {"valid": valid})
-            counted, last = clock.tokens, time.monotonic()
-        if now - saved > SAVE_SECONDS:
-            save_state(stage, clock, resume)
-            saved = time.monotonic()
+    saved = last = time.monotonic()
+    logged, valid = clock.tokens, None
+    try:
+        while True:
+            now = clock.progress
+            stopping = now < 1 and deadline.passed()
+            due = clock.step > 0 and time.monotonic() - saved >= save_seconds
+            now, stop, save = distributed.agree([now, float(stopping), float(due)])
+            if int(now * preset.valid_times) > clock.valids:
+                clock.valids = int(now * preset.valid_times)
+                valid = evaluate(stage, ema)
+                row = {"step": clock.step, "tokens": clock.tokens}
+                journal.write(row | {"seconds": round(clock.seconds, 1), "valid": valid})
+                logged, last = clock.tokens, time.monotonic()
+            if now >= 1:
+                break
+            if stop or save:
+                save_state(stage, clock, resume, ema)
+                saved = time.monotonic()
+            if stop:
+                raise StoppedByTime
+            factor = rate_factor(preset, now)
+            batch = stage.batch(clock.step, now)
+            loss, numbers, tokens = one_step(stage, batch, factor, preset, clock.step)
+            if ema is not None:
+                ema.update()
+            valid = None
+            clock.step += 1
+            clock.tokens += tokens
+            clock.recent = [*clock.recent[1 - RECENT :], loss]
+            if clock.step % log_every == 0 or clock.step == 1:
+                speed = (clock.tokens - logged) / max(1e-9, time.monotonic() - last)
+                logged, last = clock.tokens, time.monotonic()
+                row = {"step": clock.step, "progress": round(now, 4), "tokens": clock.tokens}
+                row |= {"seconds": round(clock.seconds, 1), "loss": loss, **numbers}
+                journal.write(row | {"rate": factor, "tokens_per_second": round(speed)})
+    finally:
+        journal.close()
+    if valid is None:
+        valid = evaluate(stage, ema)
+    if ema is not None:
+        ema.keep()
     return {
         "name": stage.name,
         "steps": clock.step,
         "tokens": clock.tokens,
         "seconds": round(clock.seconds, 1),
-        "loss": sum(recent) / max(1, len(recent)),
-        "valid": evaluate(stage),
+        "loss": sum(clock.recent) / max(1, len(clock.recent)),
+        "valid": valid,
     }
 
 
-def evaluate(stage: Stage) -> dict[str, float]:
+def evaluate(stage: Stage, ema: Ema | None = None) -> dict[str, float]:
+    """Held-out numbers, of the averaged weights where there are some."""
     stage.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), nullcontext() if ema is None else ema.applied():
         numbers = stage.valid()
     stage.model.train()
     return {key: round(value, 5) for key, value in numbers.items()}

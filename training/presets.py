@@ -1,33 +1,68 @@
-"""Presets: everything that decides a run, in one frozen object.
+"""Presets: everything that decides a run, in one frozen object read from a TOML file.
 
 A stage has `steps` (exact and repeatable) or `seconds` (its schedule follows the clock, so that it
 always finishes its warm-down inside its budget, whatever the machine does besides).
 """
 
+import argparse
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from training.experts import AdapterConfig
 from training.model import Config
+from training.settings import SettingsError, from_table, override
+
+CONFIGS = Path(__file__).parent / "configs"
+ABLATIONS = {"hybrid": bool}  # what `ablation` may say: CPT with instructions, or plain text only
 
 
 @dataclass(frozen=True)
 class StagePreset:
+    """One stage: its rows, its learning rates and their schedule, its end."""
+
     context: int  # T
-    rows: int  # sequences in a batch
+    rows: int  # sequences in a batch, over all processes and pieces
     lr: float  # 2-D hidden matrices; in the adapter stages: the experts
     lr_other: float  # embedding, head, norms; in the adapter stages: router or gate logits
     steps: int | None = None
     seconds: float | None = None
     warmup: float = 0.02  # shares of the stage
-    warmdown: float = 0.6
+    warmdown: float = 0.6  # of wsd; cosine falls from the warm-up on
     floor: float = 0.05  # factor on the learning rate at the end
     start: float = 0.0  # factor at the very beginning of the warm-up
     weight_decay: float = 0.1
     valid_times: int = 8
+    accumulate: int = 1  # pieces that a process works through for one update: less memory, same sum
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    optimizer: Literal["muon", "adamw"] = "muon"  # of the hidden matrices of CPT and SFT
+    clip: float = 1.0  # largest norm of the whole gradient; 0: not clipped
+    ema: float = 0.0  # decay per step of the averaged weights that are evaluated and kept; 0: none
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.seconds is not None:
+            raise ValueError("a stage has either steps or seconds, not both")
+        for name in ("context", "rows", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
+        if self.rows % self.accumulate:
+            raise ValueError(f"{self.rows} rows are no multiple of accumulate = {self.accumulate}")
+        for name in ("warmup", "warmdown", "floor", "start"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected 0 to 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema = {self.ema}, expected 0 (none) to less than 1")
+        if self.clip < 0:
+            raise ValueError(f"clip = {self.clip}, expected 0 (not clipped) or more")
 
 
 @dataclass(frozen=True)
 class Preset:
+    """A whole run. `config` describes the model that is trained from scratch; with `base` it is that
+    of the checkpoint, and only says what plans of memory need before the checkpoint is there."""
+
     name: str
     config: Config
     adapter: AdapterConfig
@@ -37,92 +72,120 @@ class Preset:
     expert: StagePreset  # MoE-Adapter with the token router
     finish: StagePreset  # merge-aware finish; its routed twin gets the same number of steps
     finish_share: float  # steps of the finish as a share of the router stage's steps
+    base: str | None = None  # folder of a checkpoint to start from; its tokenizer is used
+    gate_start: Literal["router", "task"] = "router"  # where the finish takes its gates from
     gate_spread: float = 0.0  # added to one gate logit per task when the finish starts
     beta: float = 0.1  # DFPO
     mu: float = 1.0
-    chat_share: tuple[float, float] = (0.25, 0.75)  # of chat in CPT, at its start and end
+    own_rejected: int = 0  # prompts whose greedy answers by the SFT model become rejected answers
+    corpus: str = "nano"  # size of the corpus that pedcorpus builds
+    chat_share: tuple[float, float] = (0.25, 0.75)  # of instructions in CPT, at start and end
+    instructions: Literal["template", "text"] = "template"  # how CPT has them: as a dialogue in the
+    # chat template, or as the running text of the corpus's completions.jsonl
     max_tokens: int = 24_000_000  # of each kind that are packed for CPT
+    reserve: float = 0.0  # share of a task's training dialogues that only the adapter stage sees
     valid_rows: int = 16  # per held-out set, in the stages
     test_rows: int = 16  # per task, in the evaluation
     answers: int = 30  # greedy answers per task in the evaluation
     answer_tokens: int = 128
+    human_share: float = 0.0  # of the adapter stage's rows that are drawn from human-written ones
+    penalty: float = 1.1  # repetition penalty of generated answers
+    quant: Literal["rtn", "gptq"] = "rtn"
     compile: bool = False
+    checkpointing: bool = False  # layers are computed again in the backward pass: less memory
     bf16: bool = True
-    device: str = "cpu"  # or auto: CUDA where there is one
+    device: Literal["cpu", "cuda", "auto"] = "cpu"  # auto: CUDA where there is one
     seed: int = 1
     golden: str = "tiny"  # name of the golden files
     golden_tensors: bool = True
     log_every: int = 10
+    save_seconds: float = (
+        300.0  # between two states that a killed run can go on from; 0: every step
+    )
     priority: dict[str, float] = field(default_factory=dict)  # of pools, 1 where unnamed
+    ablation: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.reserve < 1:
+            raise ValueError(f"reserve = {self.reserve}, expected 0 to less than 1")
+        if not 0 <= self.human_share <= 1:
+            raise ValueError(f"human_share = {self.human_share}, expected a share from 0 to 1")
+        if not all(0 <= share <= 1 for share in self.chat_share):
+            raise ValueError(f"chat_share = {self.chat_share}, expected shares from 0 to 1")
+        for key, value in self.ablation.items():
+            if key not in ABLATIONS:
+                raise ValueError(f"unknown key ablation.{key}; known: {', '.join(ABLATIONS)}")
+            if type(value) is not ABLATIONS[key]:
+                raise ValueError(f"ablation.{key} = {value!r} is no {ABLATIONS[key].__name__}")
 
 
-PRIORITY = {"text-pediatric": 4.0, "chat-general": 0.5, "sft-general": 0.5}
+def preset_names() -> list[str]:
+    """Names of the presets that come with the project."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
 
-CI = Preset(
-    name="ci",
-    config=Config(vocab=1024, width=64, layers=2, heads=2, mlp_width=160, capacity=512),
-    adapter=AdapterConfig(rank=4, alpha=8.0),
-    cpt=StagePreset(256, 8, 8e-3, 8e-3, steps=500, weight_decay=0.02, valid_times=4),
-    sft=StagePreset(256, 8, 4e-3, 4e-3, steps=300, weight_decay=0.02, valid_times=3),
-    dfpo=StagePreset(256, 8, 1e-4, 1e-4, steps=20, valid_times=1),
-    expert=StagePreset(256, 8, 5e-3, 5e-3, steps=150, warmdown=0.4, floor=0.5, valid_times=2),
-    finish=StagePreset(
-        256, 8, 5e-3, 1.0, steps=90, start=1.0, warmdown=1.0, weight_decay=0.0, valid_times=2
-    ),
-    finish_share=0.6,
-    mu=1.0,
-    valid_rows=4,
-    test_rows=6,
-    answers=10,
-    answer_tokens=48,
-    bf16=False,
-    priority=PRIORITY,
-)
 
-NANO = Preset(
-    name="nano",
-    config=Config(vocab=8192, width=320, layers=8, heads=5, mlp_width=864, capacity=1024),
-    adapter=AdapterConfig(rank=8, alpha=16.0),
-    cpt=StagePreset(512, 8, 2e-3, 3e-3, seconds=42 * 60, valid_times=12),
-    sft=StagePreset(768, 6, 6e-4, 6e-4, seconds=12.5 * 60, warmdown=0.8, valid_times=5),
-    dfpo=StagePreset(384, 16, 1e-5, 1e-5, seconds=4 * 60, warmdown=0.5, weight_decay=0.0),
-    expert=StagePreset(
-        768, 6, 1.5e-4, 1e-3, seconds=2.5 * 60, warmdown=0.8, floor=0.2, weight_decay=0.0
-    ),
-    finish=StagePreset(
-        768, 6, 1.5e-4, 5e-2, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
-    ),
-    finish_share=0.9,
-    gate_spread=1.5,
-    compile=True,
-    golden="nano",
-    golden_tensors=False,
-    priority=PRIORITY,
-)
+def load_preset(name_or_path: str | Path, overrides: list[str] | None = None) -> Preset:
+    """A preset by name (`nano`) or from a file (`my.toml`), with `a.b=value` applied to it.
 
-# Not measured yet. The corpus has 7 M tokens: at a GPU's speed two minutes are many epochs, so weight
-# decay is strong and the budgets leave room for compiling, not for more reading.
-NANO_GPU = Preset(
-    name="nano-gpu",
-    config=Config(vocab=8192, width=512, layers=10, heads=8, mlp_width=1376, capacity=1024),
-    adapter=AdapterConfig(rank=8, alpha=16.0),
-    cpt=StagePreset(512, 256, 2e-3, 3e-3, seconds=130, valid_times=12, weight_decay=0.6),
-    sft=StagePreset(768, 64, 6e-4, 6e-4, seconds=60, warmdown=0.8, valid_times=5),
-    dfpo=StagePreset(384, 32, 1e-5, 1e-5, seconds=30, warmdown=0.5, weight_decay=0.0),
-    expert=StagePreset(
-        768, 32, 1.5e-4, 1e-3, seconds=60, warmdown=0.8, floor=0.2, weight_decay=0.0
-    ),
-    finish=StagePreset(
-        768, 32, 1.5e-4, 5e-2, start=1.0, warmup=0.0, warmdown=1.0, weight_decay=0.0, valid_times=3
-    ),
-    finish_share=0.9,
-    gate_spread=1.5,
-    max_tokens=120_000_000,
-    compile=True,
-    device="auto",
-    golden="nano",
-    golden_tensors=False,
-    priority=PRIORITY,
-)
+    Its name is that of the file. Raises SettingsError for a file, key or value that will not do.
+    """
+    text = str(name_or_path)
+    path = Path(text) if text.endswith(".toml") else CONFIGS / f"{text}.toml"
+    if not path.is_file():
+        known = ", ".join(preset_names())
+        raise SettingsError(f"no preset {text}: give one of {known}, or a .toml file")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    if "name" in table:
+        raise SettingsError(f"{path}: unknown key name; a preset is called like its file")
+    table = override(table, overrides or [])
+    return from_table(Preset, {"name": path.stem, **table}, path.name)
 
-PRESETS = {p.name: p for p in (CI, NANO, NANO_GPU)}
+
+def add_preset_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--preset NAME|FILE.toml` and `--set KEY=VALUE`, for every command that needs a preset."""
+    parser.add_argument(
+        "--preset", required=True, help=f"{' | '.join(preset_names())}, or a .toml file"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change the preset, such as cpt.lr=1e-3 or seed=2; may be given again",
+    )
+
+
+def chosen_preset(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Preset:
+    """The preset that the arguments name; a wrong one ends the command with its error."""
+    try:
+        return load_preset(options.preset, options.overrides)
+    except SettingsError as error:
+        parser.error(str(error))
+
+
+class _Presets(Mapping[str, Preset]):
+    """The project's presets by name, each read when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Preset] = {}
+
+    def __getitem__(self, name: str) -> Preset:
+        if name not in self._read:
+            if name not in preset_names():
+                raise KeyError(name)
+            self._read[name] = load_preset(name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(preset_names())
+
+    def __len__(self) -> int:
+        return len(preset_names())
+
+
+PRESETS = _Presets()
+CI, NANO = PRESETS["ci"], PRESETS["nano"]

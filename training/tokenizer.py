@@ -173,7 +173,7 @@ class PedTokenizer:
                 asked = True
             elif turn["role"] == "assistant":
                 put(self.encode(turn["text"]), 1)
-                put([EOS], 1)
+                put([self.eos], 1)
             else:
                 raise ValueError(f"unknown role {turn['role']!r}")
         return ids, mask

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# From raw corpora to an exported checkpoint: corpus, tokenizer, CPT, SFT, DFPO, MoE-Adapter, finish,
-# routed twin, export, golden files, evaluation, model card. Steps that are done are skipped, so the
-# command is safe to repeat; with --max-seconds it stops cleanly (exit code 3) and a rerun goes on.
-#   training/runs/nano.sh --preset ci|nano|nano-gpu --data DIR --out DIR [--max-seconds N]
+# From raw corpora to an exported checkpoint: corpus, tokenizer, packed rows, CPT, SFT, the model's own
+# answers, DFPO, MoE-Adapter, finish, routed twin, export, quantization, golden files, evaluation,
+# report, model card. Steps that are done are skipped, so the command is safe to repeat, also after a
+# kill -9; with --max-seconds it stops cleanly (exit code 3) and a rerun goes on.
+#   training/runs/nano.sh --preset NAME|FILE.toml --data DIR --out DIR [--max-seconds N] [--set KEY=VALUE]
+# NAME: one of training/configs, such as nano or ci. --set changes it: --set cpt.lr=1e-3 --set seed=2
 set -euo pipefail
 start=$PWD
 cd "$(dirname "$0")/../.."
@@ -20,6 +22,12 @@ while [ $# -gt 0 ]; do
       name=$1 value=${2:?$1 needs a folder}
       [[ $value = /* ]] || value=$start/$value
       arguments+=("$name" "$value")
+      shift 2
+      ;;
+    --preset)
+      value=${2:?--preset needs a name or a file}
+      [[ $value != *.toml || $value = /* ]] || value=$start/$value
+      arguments+=("$1" "$value")
       shift 2
       ;;
     *)

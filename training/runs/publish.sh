@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Turns a finished nano run into what the app ships: the package under public/models/nano, its golden
-# tokens, its card and its loss curves.
+# tokens, its card, its report with pictures, and its numbers.
 #   training/runs/publish.sh RUN_DIR
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,7 +13,10 @@ rm -rf "$package" && mv "$package.new" "$package"
 mkdir -p e2e/fixtures/golden training/runs/nano
 cp "$run/golden/nano.json" e2e/fixtures/golden/
 cp "$run/MODEL_CARD.md" training/MODEL_CARD.md
-cp "$run"/metrics/*.jsonl "$run"/plots/*.png "$run"/*.json training/runs/nano/ 2>/dev/null || true
+cp "$run/report.md" training/report.md
+rm -rf training/report
+[ ! -d "$run/report" ] || cp -r "$run/report" training/report # no pictures without matplotlib
+cp "$run"/metrics/*.jsonl "$run"/*.json training/runs/nano/
 bytes=$(cat "$package"/* | wc -c)
 echo "package: $bytes bytes (at most 32000000)"
 [ "$bytes" -le 32000000 ]

@@ -1,28 +1,40 @@
-"""Stage 4, the MoE-Adapter on the frozen base: first with the token router, then the finish.
+"""Stage 4, the MoE-Adapter on the frozen base, in one of two ways (`gate_start` of the preset).
 
-The merge-aware finish replaces the router by its mean gates per (task, linear), measured on
-training data, and trains experts and gate logits on. The routed twin goes on with the router for the
-same number of steps on the same rows, so that the two can be compared fairly.
+    router   `adapter` trains the token router of the paper; the merge-aware `finish` replaces it by
+             its mean gates per (task, linear), measured on training data, and trains experts and gate
+             logits on; the routed `twin` goes on with the router for the same steps on the same rows
+    task     `adapter` trains gates per task from the first step, each task leaning to an expert of
+             its own by `gate_spread`; the routed `twin` is trained from scratch with the token
+             router for the same steps on the same rows
+
+So there is always an adapter with gates per task, which ships, and a routed one to compare it with.
+All of it trains on dialogues that no earlier stage has seen (`reserve` of the preset): on what the
+base has read already, the experts only learn it by heart.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
+from training.base import Base
 from training.batches import TASKS, Batch, Mix, Pool, to_batch
+from training.distributed import is_main
 from training.experts import (
+    AdapterConfig,
     adapted,
     attach,
     load_adapter,
     mean_gates,
     save_adapter,
     set_mode,
+    spread_gates,
     start_finish,
 )
 from training.loop import make_optimizers
-from training.model import Model
 from training.presets import StagePreset
 from training.stages.common import (
     Run,
@@ -37,51 +49,121 @@ from training.stages.common import (
 MEAN_ROWS = 16  # per task, to measure the router's mean gates on
 
 
-def optimizers_for(model: Model, preset: StagePreset) -> list[torch.optim.Optimizer]:
-    """Experts at `lr`; the router, or the gate logits, at `lr_other`."""
+def optimizers_for(model: nn.Module, preset: StagePreset) -> list[torch.optim.Optimizer]:
+    """AdamW: experts at `lr`; the router, or the gate logits, at `lr_other`."""
     experts: list[nn.Parameter] = []
     gates: list[nn.Parameter] = []
     for _, module in adapted(model):
         experts += [module.lora_moe_A, module.lora_moe_B]
         gates += [module.lora_route.weight, module.w_noise, module.gate_logits]
-    gates = [p for p in gates if p.requires_grad]
+    experts = [p for p in experts if p.requires_grad]
+    gates = [p for p in gates if p.requires_grad and p.numel()]
     return make_optimizers(experts, gates, preset, muon=False)
 
 
-def task_mix(run: Run) -> Mix:
-    mix = run.mix(chat_sets("sft", "train").values())
-    missing = set(range(len(TASKS))) - {pool.task for pool in mix.pools}
-    if missing:
-        raise ValueError(f"no training rows for {[TASKS[i] for i in missing]}")
-    # the three tasks get equal shares, whatever the sizes of their pools
-    mix.priority = {pool.name.split(".")[0]: 1 / len(pool) for pool in mix.pools}
+def train_sets(run: Run) -> dict[str, str]:
+    """{task: packed set}: reserved dialogues, or those of SFT where no such sets were packed."""
+    reserve = chat_sets("moe", "train")
+    packed = [(run.packed / f"{name}.tokens.npy").exists() for name in reserve.values()]
+    return reserve if any(packed) else chat_sets("sft", "train")
+
+
+class EqualMix(Mix):
+    """Draws from every pool of a kind alike. The ordinary mix slows down towards the end of a pool, so
+    that over several epochs a small pool would give more rows than a large one."""
+
+    def weights(self, share: dict[str, float]) -> np.ndarray:
+        """Chance of every pool: the share of its kind over the pools of that kind."""
+        kinds = [pool.kind for pool in self.pools]
+        weights = np.array([share.get(kind, 0.0) / kinds.count(kind) for kind in kinds])
+        return weights / weights.sum()
+
+
+def task_mix(run: Run) -> EqualMix:
+    """Rows of the three tasks in equal shares, whatever the sizes of their pools.
+
+    A part of them (`human_share` of the preset) is drawn from human-written dialogues alone: where
+    most rows are templated, the experts of a task would else be experts of its templates.
+    """
+    names = list(train_sets(run).values())
+    if run.preset.human_share > 0:
+        names += chat_sets("people", "train").values()
+    pools = [Pool(run.packed, name, run.preset.seed) for name in names]
+    mix = EqualMix(pools, {}, run.preset.seed)
+    for kind in shares(run, mix):
+        tasks = {pool.task for pool in mix.pools if pool.kind == kind}
+        missing = [task for i, task in enumerate(TASKS) if i not in tasks]
+        if missing:
+            raise ValueError(
+                f"no training rows for {missing} in {kind}-TASK.train: a larger `reserve` of the "
+                "preset, or reserve = 0, gives the adapter stage some; human_share = 0 does without "
+                "human-written ones"
+            )
     return mix
 
 
-def equal_share(progress: float) -> dict[str, float]:
-    return {"sft": 1.0}
+def shares(run: Run, mix: Mix) -> dict[str, float]:
+    """The share of each kind of rows: `people`, and `moe` or, without it, `sft`."""
+    human = run.preset.human_share
+    kind = next((pool.kind for pool in mix.pools if pool.kind != "people"), "moe")
+    return {name: share for name, share in ((kind, 1 - human), ("people", human)) if share > 0}
 
 
-def expert_stage(run: Run, name: str, model: Model, preset: StagePreset) -> dict:
+def expert_stage(run: Run, name: str, model: Base, preset: StagePreset) -> dict:
+    """Trains the parameters of the model's mode, on the same rows for every stage of a seed."""
+    run.shard(model)
     optimizers = optimizers_for(model, preset)
     valid = chat_sets("sft", "valid")
-    return run_stage(run, name, preset, model, optimizers, task_mix(run), equal_share, valid)
+    mix = task_mix(run)
+    share = shares(run, mix)
+    return run_stage(run, name, preset, model, optimizers, mix, lambda progress: share, valid)
 
 
-def routed(run: Run) -> None:
-    """The token-router part."""
+def fresh(run: Run, start: Callable[[Base], None]) -> Base:
+    """The DFPO model with a new adapter; `start` sets its gates. The same draw for every caller."""
+    model = run.load_model("dfpo")
+    torch.manual_seed(run.preset.seed)
+    attach(model, run.preset.adapter)
+    start(model)
+    return model.to(run.device)
+
+
+def start_gates(run: Run, model: Base) -> None:
+    spread_gates(model, run.preset.gate_spread)
+
+
+def start_router(model: Base) -> None:
+    set_mode(model, "token")
+
+
+def from_start(run: Run) -> bool:
+    """Whether gates per task are trained from the first step."""
+    return run.preset.gate_start == "task"
+
+
+def first(run: Run) -> None:
+    """The `adapter` stage: with the token router, or with gates per task from the start."""
     if done(run, "adapter"):
         return
-    model = run.load_model("dfpo")
-    attach(model, run.preset.adapter)
-    set_mode(model, "token")
-    model.to(run.device)
-    summary = expert_stage(run, "adapter", model, run.preset.expert)
-    save_adapter(model, run.preset.adapter, run.folder("adapter") / "adapter", "routed")
+    preset = run.preset.expert
+    if from_start(run):
+        model = fresh(run, lambda model: start_gates(run, model))
+        # the rate of gate logits is that of the finish: one for a router would not move them
+        preset = replace(preset, lr_other=run.preset.finish.lr_other)
+    else:
+        model = fresh(run, start_router)
+    summary = expert_stage(run, "adapter", model, preset)
+    form = "merged" if from_start(run) else "routed"
+    save_adapter(model, adapter_config(run), run.folder("adapter") / "adapter", form)
     mark_done(run, "adapter", summary)
 
 
-def with_router(run: Run) -> Model:
+def adapter_config(run: Run) -> AdapterConfig:
+    """The preset's adapter; its file says what its gates were trained as first."""
+    return replace(run.preset.adapter, gate="task" if from_start(run) else "token")
+
+
+def with_router(run: Run) -> Base:
     model = run.load_model("dfpo")
     load_adapter(model, run.preset.adapter, run.folder("adapter") / "adapter")
     return model.to(run.device)
@@ -92,10 +174,10 @@ def finish_preset(run: Run) -> StagePreset:
     return replace(run.preset.finish, steps=steps, seconds=None)
 
 
-def measured_gates(run: Run, model: Model) -> dict[str, torch.Tensor]:
+def measured_gates(run: Run, model: Base) -> dict[str, torch.Tensor]:
     def batches():
-        for number, task in enumerate(TASKS):
-            pool = Pool(run.packed, f"sft-{task}.train", run.preset.seed)
+        for number, name in enumerate(train_sets(run).values()):
+            pool = Pool(run.packed, name, run.preset.seed)
             rows = [(pool, pool.row(i)) for i in range(min(MEAN_ROWS, len(pool)))]
             for start in range(0, len(rows), 4):
                 batch: Batch = to_batch(rows[start : start + 4], run.device)
@@ -107,34 +189,47 @@ def measured_gates(run: Run, model: Model) -> dict[str, torch.Tensor]:
 
 
 def finish(run: Run) -> None:
-    """Merge-aware finish: constant gates per task."""
-    if done(run, "finish"):
+    """Merge-aware finish: constant gates per task. Nothing to do where they were there all along."""
+    if from_start(run) or done(run, "finish"):
         return
     model = with_router(run)
     means = measured_gates(run, model)
     start_finish(model, means, run.preset.gate_spread)
     folder = run.folder("finish")
     folder.mkdir(parents=True, exist_ok=True)
-    named = {name: gates.tolist() for name, gates in means.items()}
-    (folder / "mean_gates.json").write_text(json.dumps({"tasks": TASKS, "gates": named}) + "\n")
+    if is_main():
+        named = {name: gates.tolist() for name, gates in means.items()}
+        (folder / "mean_gates.json").write_text(json.dumps({"tasks": TASKS, "gates": named}) + "\n")
     summary = expert_stage(run, "finish", model, finish_preset(run))
-    save_adapter(model, run.preset.adapter, folder / "adapter", "merged")
+    save_adapter(model, adapter_config(run), folder / "adapter", "merged")
     mark_done(run, "finish", summary)
 
 
 def twin(run: Run) -> None:
-    """The routed twin: the same extra steps with the router."""
+    """The routed twin: as many steps with the router as the shipped adapter had, on the same rows."""
     if done(run, "twin"):
         return
-    model = with_router(run)
-    preset = replace(finish_preset(run), lr_other=run.preset.expert.lr_other * 0.5)
+    if from_start(run):
+        model = fresh(run, start_router)
+        steps = summary_of(run, "adapter")["steps"]
+        preset = replace(run.preset.expert, steps=steps, seconds=None)
+    else:
+        model = with_router(run)
+        preset = replace(finish_preset(run), lr_other=run.preset.expert.lr_other * 0.5)
     summary = expert_stage(run, "twin", model, preset)
-    save_adapter(model, run.preset.adapter, run.folder("twin") / "adapter", "routed")
+    save_adapter(
+        model, replace(run.preset.adapter, gate="token"), run.folder("twin") / "adapter", "routed"
+    )
     mark_done(run, "twin", summary)
 
 
+def shipped(run: Run) -> str:
+    """The stage whose adapter has gates per task and is exported."""
+    return "adapter" if from_start(run) else "finish"
+
+
 def adapter(run: Run) -> None:
-    routed(run)
+    first(run)
     finish(run)
     twin(run)
 

@@ -1,13 +1,16 @@
 """Stage 3, direct following preference optimisation against the frozen SFT model."""
 
+from collections import deque
+
 import torch
 from torch import Tensor
 
+from training.base import Base
 from training.batches import CHAT_KINDS, Batch, Pool, to_batch, trim
-from training.loop import Stage, make_optimizers, train
+from training.distributed import is_main, say
+from training.loop import Stage, make_optimizers
 from training.losses import answer_log_probs
 from training.losses import dfpo as dfpo_loss
-from training.model import Model
 from training.stages.common import (
     Forward,
     Run,
@@ -18,7 +21,21 @@ from training.stages.common import (
     save_model,
     split_parameters,
     stage_main,
+    train_stage,
 )
+from training.stages.own import own
+from training.stages.reference import BLOCK, Reference, file_digest
+
+WATCHED = 20  # pieces of a batch over which the shift of the chosen answers is averaged
+
+
+def log_probs(run: Run, model: Base, batch: Batch) -> Tensor:
+    """(B,) sums over the answers."""
+    with run.autocast():
+        hidden = model.hidden(batch.tokens)[batch.answers]
+        logits = model.lm_head(hidden)
+    rows = batch.answers.nonzero()[:, 0]
+    return answer_log_probs(logits, batch.targets[batch.answers], rows, len(batch.tokens))
 
 
 class Preference:
@@ -28,68 +45,52 @@ class Preference:
     compiled for one length.
     """
 
-    def __init__(self, run: Run, model: Model, reference: Model):
-        self.run = run
-        self.policy = Forward(run, model)
-        self.reference = Forward(run, reference)
-
-    def log_probs(self, forward: Forward, batch: Batch) -> Tensor:
-        """(B,) sums over the answers."""
-        with self.run.autocast():
-            hidden = forward.model.hidden(batch.tokens)[batch.answers]
-            logits = forward.model.lm_head(hidden)
-        rows = batch.answers.nonzero()[:, 0]
-        return answer_log_probs(logits, batch.targets[batch.answers], rows, len(batch.tokens))
+    def __init__(self, run: Run, model: Base, reference: Reference):
+        self.run, self.model, self.reference = run, model, reference
+        self.shifts: deque[float] = deque(maxlen=WATCHED)
+        self.warned = False
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float], int]:
-        with torch.no_grad():
-            reference = self.log_probs(self.reference, batch)
-        policy = self.log_probs(self.policy, batch)
-        lengths = batch.answers[::2].sum(-1)
-        preset = self.run.preset
+        """A piece of whole pairs -> (loss, numbers to log, tokens)."""
+        reference = self.reference.of(batch)
+        policy = log_probs(self.run, self.model, batch)
+        chosen, rejected = policy[::2], policy[1::2]
         made = dfpo_loss(
-            policy[::2],
-            policy[1::2],
+            chosen,
+            rejected,
             reference[::2],
             reference[1::2],
-            lengths,
-            preset.beta,
-            preset.mu,
+            batch.answers[::2].sum(-1),
+            self.run.preset.beta,
+            self.run.preset.mu,
         )
-        better = (made.reward_chosen > made.reward_rejected).float().mean()
         numbers = {
             "preference": made.preference,
             "nll": made.nll,
             "chosen": made.reward_chosen.mean(),
             "rejected": made.reward_rejected.mean(),
-            "accuracy": better,
+            "margin": made.margin,
+            "accuracy": made.accuracy,
+            "chosen_log_prob": chosen.mean(),
+            "rejected_log_prob": rejected.mean(),
         }
+        self.watch(float((chosen.detach() - reference[::2]).mean()))
         return made.loss, {k: float(v.detach()) for k, v in numbers.items()}, batch.tokens.numel()
 
+    def watch(self, shift: float) -> None:
+        """Says once that chosen answers became less likely than they were before the stage.
 
-def dfpo(run: Run) -> None:
-    if done(run, "dfpo"):
-        return
-    model, reference = run.load_model("sft"), run.load_model("sft")
-    reference.requires_grad_(False)
-    preset = run.preset.dfpo
-    optimizers = make_optimizers(*split_parameters(model), preset, muon=False)
-    pool = Pool(run.packed, "pairs.train", run.preset.seed)
-    pairs = preset.rows // 2
-    order = Pairs(pool, run.preset.seed)
-    preference = Preference(run, model, reference)
-    measure = held_out(run, chat_sets("sft", "valid", CHAT_KINDS), preset.rows)
-    stage = Stage(
-        name="dfpo",
-        model=model,
-        optimizers=optimizers,
-        batch=lambda step, progress: trim(to_batch(order.rows(step, pairs), run.device)),
-        loss=preference.loss,
-        valid=lambda: measure(preference.policy),
-    )
-    summary = train(stage, preset, run.folder("dfpo"), run.deadline, run.preset.log_every)
-    save_model(model, run.folder("dfpo") / "model.safetensors")
-    mark_done(run, "dfpo", summary)
+        DPO pushes two answers apart; it may do so by making both rarer, and then the model drifts to
+        what neither of them says. shift: mean log p - log p_ref of the chosen answers of a piece.
+        """
+        self.shifts.append(shift)
+        mean = sum(self.shifts) / len(self.shifts)
+        if not self.warned and len(self.shifts) == WATCHED and mean < 0:
+            self.warned = True
+            say(
+                f"dfpo: chosen answers are {-mean:.2f} nats less likely than under the reference, "
+                f"on average over {WATCHED} batches; a larger mu or a lower learning rate holds them"
+            )
 
 
 class Pairs:
@@ -99,16 +100,84 @@ class Pairs:
         if len(pool) == 0:
             raise ValueError("no DFPO pairs fit into the context")
         self.pool, self.count = pool, len(pool) // 2
-        self.seed = seed
+        self.seed, self.epoch = seed, -1
+        self.order: list[int] = []
 
     def rows(self, step: int, pairs: int) -> list[tuple[Pool, int]]:
-        chosen = []
+        """The rows of a step: chosen, rejected, chosen, rejected ..."""
+        drawn = []
         for number in range(step * pairs, (step + 1) * pairs):
             epoch, place = divmod(number, self.count)
-            generator = torch.Generator().manual_seed(self.seed * 1000 + epoch)
-            pair = int(torch.randperm(self.count, generator=generator)[place])
-            chosen += [(self.pool, 2 * pair), (self.pool, 2 * pair + 1)]
-        return chosen
+            if epoch != self.epoch:
+                generator = torch.Generator().manual_seed(self.seed * 1000 + epoch)
+                self.order = torch.randperm(self.count, generator=generator).tolist()
+                self.epoch = epoch
+            pair = self.order[place]
+            drawn += [(self.pool, 2 * pair), (self.pool, 2 * pair + 1)]
+        return drawn
+
+
+class Ahead:
+    """Batches of pairs, with the reference's log-probabilities of the steps to come at hand."""
+
+    def __init__(self, run: Run, order: Pairs, reference: Reference):
+        self.run, self.order, self.reference = run, order, reference
+        self.until = 0  # steps before this one are ready
+
+    def batch(self, step: int) -> Batch:
+        preset = self.run.preset.dfpo
+        if step >= self.until:
+            self.until = step + max(1, BLOCK // preset.rows)
+            if preset.steps is not None:
+                self.until = min(self.until, preset.steps)
+            steps = range(step, self.until)
+            rows = [row for i in steps for row in self.order.rows(i, preset.rows // 2)]
+            if self.reference.add(rows) and is_main():
+                self.reference.save()
+        return trim(to_batch(self.order.rows(step, preset.rows // 2), self.run.device))
+
+
+def open_reference(run: Run) -> Reference:
+    """The SFT model's sums; their file is named by its weights and the precision they are made in."""
+    digest = file_digest(run.folder("sft") / "model.safetensors")[:16]
+    precision = "bf16" if run.preset.bf16 else "f32"
+
+    def open_model():
+        model = run.load_model("sft").requires_grad_(False).eval()
+        run.shard(model)
+        return lambda batch: log_probs(run, model, batch)
+
+    path = run.folder("dfpo") / f"reference-{digest}-{precision}.json"
+    return Reference(path, open_model, run.device)
+
+
+def dfpo(run: Run) -> None:
+    if done(run, "dfpo"):
+        return
+    own(run)
+    model = run.load_model("sft")
+    run.shard(model)
+    preset = run.preset.dfpo
+    optimizers = make_optimizers(*split_parameters(model), preset)
+    order = Pairs(Pool(run.packed, "pairs.train", run.preset.seed), run.preset.seed)
+    reference = open_reference(run)
+    ahead = Ahead(run, order, reference)
+    preference = Preference(run, model, reference)
+    forward = Forward(run, model)
+    measure = held_out(run, chat_sets("sft", "valid", CHAT_KINDS), preset.rows)
+    stage = Stage(
+        name="dfpo",
+        model=model,
+        optimizers=optimizers,
+        batch=lambda step, progress: ahead.batch(step),
+        loss=preference.loss,
+        valid=lambda: measure(forward),
+        weight=lambda piece: len(piece.tokens) / 2,
+        unit=2,
+    )
+    summary = train_stage(run, stage, preset)
+    save_model(model, run.folder("dfpo") / "model.safetensors")
+    mark_done(run, "dfpo", summary)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ def sft(run: Run) -> None:
     if done(run, "sft"):
         return
     model = run.load_model("cpt")
+    run.shard(model)
     preset = run.preset.sft
-    optimizers = make_optimizers(*split_parameters(model), preset, muon=True)
+    optimizers = make_optimizers(*split_parameters(model), preset)
     mix = run.mix(chat_sets("sft", "train", CHAT_KINDS).values())
     valid = chat_sets("sft", "valid", CHAT_KINDS)
     summary = run_stage(

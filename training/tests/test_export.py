@@ -1,18 +1,20 @@
 """The whole way in small: every stage, then the files are read again and must agree."""
 
 import json
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from training import card, evaluate, export, golden
+from training import export, golden
 from training.batches import TASKS
-from training.experts import adapted
+from training.experts import adapted, gate_statistics, task_gate_means
 from training.golden import Answer
-from training.loop import StoppedByTime
 from training.stages import adapter, cpt, dfpo, sft
-from training.stages.common import summary_of
+from training.stages.common import done, summary_of
 from training.tests.testing import CONFIG, make_run, preset
 
 
@@ -22,6 +24,19 @@ def run(tmp_path_factory):
     cpt.cpt(made)
     sft.sft(made)
     dfpo.dfpo(made)
+    adapter.adapter(made)
+    export.export(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def from_start(run, tmp_path_factory):
+    """The same base with gates per task from the first step, exported."""
+    out = tmp_path_factory.mktemp("from-start")
+    shutil.copytree(run.out, out, dirs_exist_ok=True)
+    for name in ("adapter", "finish", "twin"):
+        shutil.rmtree(out / "stages" / name)
+    made = make_run(out, preset(gate_start="task", gate_spread=2.0, penalty=1.05))
     adapter.adapter(made)
     export.export(made)
     return made
@@ -88,6 +103,69 @@ def test_quantised_and_float_models_are_near_and_tasks_differ(run):
 
 
 @torch.no_grad()
+def test_gates_from_the_start_need_no_finish_and_have_a_routed_twin(run, from_start):
+    assert done(from_start, "finish") is None
+    ours, twin = (summary_of(from_start, name) for name in ("adapter", "twin"))
+    assert ours["steps"] == twin["steps"] == run.preset.expert.steps
+    assert ours["tokens"] == twin["tokens"]
+    model = export.float_model(from_start, "adapter")
+    apart = gate_statistics(task_gate_means(model))
+    assert apart.layers_apart(0.1) == 1
+    tokens = torch.arange(3, 43)[None].repeat(3, 1)
+    plain = model(tokens, tasks=torch.tensor([0, 1, 2]))
+    assert (plain[0] - plain[1]).abs().max() > 0
+    assert all(
+        m.mode == "token" for _, m in adapted(export.float_model(from_start, "adapter-routed"))
+    )
+    about = json.loads((from_start.out / "checkpoint" / "generation_config.json").read_text())
+    assert about["repetition_penalty"] == 1.05
+
+
+def test_the_adapter_trains_on_the_reserve_where_there_is_one(run, tmp_path):
+    names = adapter.train_sets(run)
+    assert names == {task: f"moe-{task}.train" for task in TASKS}
+    shutil.copytree(run.packed, tmp_path / "packed")
+    shutil.copytree(run.out / "corpus", tmp_path / "corpus")
+    other = make_run(tmp_path, run.preset)
+    for path in other.packed.glob("moe-*"):
+        path.unlink()
+    assert adapter.train_sets(other) == {task: f"sft-{task}.train" for task in TASKS}
+    assert adapter.shares(other, adapter.task_mix(other)) == {"sft": 1}
+
+
+def test_tasks_and_people_get_their_shares_of_the_rows(run, tmp_path):
+    shutil.copytree(run.packed, tmp_path / "packed")
+    other = make_run(tmp_path, replace(run.preset, human_share=0.25))
+    for path in other.packed.glob("moe-medkqa.train.*"):
+        np.save(path, np.load(path)[:2])  # a small pool
+    with pytest.raises(ValueError, match="no training rows for .*medkqa.*people-TASK"):
+        adapter.task_mix(other)  # nobody wrote any of the sample
+    for task in TASKS:
+        for path in other.packed.glob(f"moe-{task}.train.*"):
+            shutil.copy(path, path.with_name(path.name.replace("moe-", "people-")))
+    mix = adapter.task_mix(other)
+    share = adapter.shares(other, mix)
+    assert share == {"moe": 0.75, "people": 0.25}
+    drawn: dict[tuple[str, int | None], int] = {}
+    for step in range(150):
+        for pool, _ in mix.draw(step, 8, share):
+            drawn[pool.kind, pool.task] = drawn.get((pool.kind, pool.task), 0) + 1
+    for (kind, _), count in drawn.items():
+        assert count == pytest.approx(1200 * share[kind] / 3, rel=0.25)
+    assert len(drawn) == 6
+
+
+def test_every_task_has_a_plain_lora(run):
+    config = run.preset.adapter
+    for task in TASKS:
+        folder = run.out / "peft" / task
+        about = json.loads((folder / "adapter_config.json").read_text())
+        assert about["r"] == about["lora_alpha"] == config.experts * config.rank
+        tensors = load_file(folder / "adapter_model.safetensors")
+        assert len(tensors) == 2 * 3 * CONFIG.layers
+
+
+@torch.no_grad()
 def test_golden_tensors_are_those_of_the_exported_files(run):
     model = export.device_model(run, "adapter-routed")
     prompt = list(range(3, 12))
@@ -121,47 +199,3 @@ def test_golden_refuses_what_cannot_be_compared(run, monkeypatch):
     monkeypatch.setattr(golden, "answer", lambda *_: bad)
     with pytest.raises(ValueError, match="no prompt"):
         golden.golden(run)
-
-
-def test_evaluation_and_card(run):
-    evaluate.evaluate(run)
-    result = json.loads((run.out / "evaluation.json").read_text(encoding="utf-8"))
-    for task in TASKS:
-        numbers = result["tasks"][task]
-        assert set(numbers["loss"]) == {"merged", "routed", "universal", "none", "device"}
-        assert set(numbers["gates"]) == set(TASKS)
-        assert numbers["gates"][task] == pytest.approx(numbers["loss"]["merged"], abs=1e-5)
-        assert all(numbers["against"][f"{n}_kl"] >= -1e-6 for n in ("routed", "universal", "none"))
-        assert 0 <= numbers["against"]["none_top1"] <= 1
-        assert numbers["text"]["answers"] == 2
-    card.card(run)
-    text = (run.out / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for heading in ("## Data", "## Stages", "## Known failures", "### evidiag"):
-        assert heading in text
-    assert all(line in text for line in result["against_the_adapter"])
-    about = json.loads((run.out / "checkpoint" / "pediatricsgpt.json").read_text(encoding="utf-8"))
-    assert about["metrics"]["medkqa.loss.merged"] > 0
-
-
-def test_evaluation_stops_in_time(run):
-    late = make_run(run.out, run.preset, seconds=0.0)
-    with pytest.raises(StoppedByTime):
-        evaluate.evaluate(late)
-
-
-def test_verdict_says_when_the_adapter_is_useless():
-    losses = {"merged": 2.0, "none": 2.5, "universal": 2.2, "routed": 2.0, "device": 2.0}
-    fine = {"loss": losses, "gates": {"medkqa": 2.0, "evidiag": 2.1, "trerecom": 2.1}}
-    assert evaluate.verdict({"medkqa": fine}) == []
-    same = {"loss": losses, "gates": {"medkqa": 2.0, "evidiag": 2.0, "trerecom": 2.1}}
-    assert "gates of evidiag" in evaluate.verdict({"medkqa": same})[0]
-    nothing = {"loss": losses | {"merged": 2.5}, "gates": fine["gates"]}
-    assert "changes nothing" in evaluate.verdict({"medkqa": nothing})[0]
-
-
-def test_text_measures():
-    assert evaluate.rouge_l("宝宝发热", "宝宝发热") == 1
-    assert evaluate.rouge_l("宝发", "宝宝发热") == pytest.approx(2 * 2 / 6)
-    assert evaluate.rouge_l("", "宝宝") == 0
-    assert evaluate.loops("多喝水多休息" * 3) and not evaluate.loops("多喝水，多休息，按时复诊。")
-    assert evaluate.distinct_2(["aaaa"]) == pytest.approx(1 / 3)

@@ -66,3 +66,45 @@ def test_without_mu_it_is_plain_dpo_and_pushes_the_answers_apart():
     assert chosen.grad is not None and rejected.grad is not None
     assert chosen.grad.item() == pytest.approx(-0.05)
     assert rejected.grad.item() == pytest.approx(0.05)
+
+
+def test_phi_is_a_mean_per_answer_and_then_over_the_pairs():
+    chosen = torch.tensor([-2.0, -90.0])
+    tokens = torch.tensor([1, 90])
+    made = dfpo(chosen, chosen, chosen, chosen, tokens, beta=0.1, mu=1.0)
+    assert float(made.nll) == pytest.approx((2 / 1 + 90 / 90) / 2)
+    assert float(made.nll) != pytest.approx(92 / 91)  # all tokens alike
+
+
+def test_without_mu_it_is_plain_dpo_by_hand():
+    policy = [(-31.0, -42.5), (-25.0, -18.0), (-7.5, -90.0)]
+    reference = [(-30.0, -40.0), (-22.5, -18.5), (-9.0, -80.0)]
+    beta = 0.3
+    expected = 0.0
+    for (w, l), (rw, rl) in zip(policy, reference, strict=True):  # noqa: E741
+        expected -= math.log(1 / (1 + math.exp(-(beta * (w - rw) - beta * (l - rl))))) / 3
+    chosen, rejected = torch.tensor(policy, dtype=torch.float64).T
+    before, before_rejected = torch.tensor(reference, dtype=torch.float64).T
+    tokens = torch.tensor([5, 6, 7])
+    made = dfpo(chosen, rejected, before, before_rejected, tokens, beta, 0.0)
+    assert float(made.loss) == pytest.approx(expected, abs=1e-12)
+    assert float(made.accuracy) == pytest.approx(2 / 3)  # all but the second
+    margins = [beta * (w - rw - l + rl) for (w, l), (rw, rl) in zip(policy, reference)]  # noqa: E741
+    assert float(made.margin) == pytest.approx(sum(margins) / 3)
+
+
+def test_gradients_agree_with_finite_differences():
+    torch.manual_seed(0)
+    targets = torch.randint(0, 6, (11,))
+    rows = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3])
+    reference = torch.randn(4, dtype=torch.float64) - 5
+
+    def loss(logits: torch.Tensor, mu: float) -> torch.Tensor:
+        sums = answer_log_probs(logits, targets, rows, 4)
+        lengths = torch.tensor([3, 4])
+        made = dfpo(sums[::2], sums[1::2], reference[::2], reference[1::2], lengths, 0.4, mu)
+        return made.loss
+
+    logits = torch.randn(11, 6, dtype=torch.float64, requires_grad=True)
+    for mu in (0.0, 0.7):
+        assert torch.autograd.gradcheck(lambda x, mu=mu: loss(x, mu), logits, eps=1e-6, atol=1e-8)

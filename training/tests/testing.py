@@ -124,3 +124,53 @@ def make_run(out: Path, chosen: Preset, seconds: float | None = None) -> Run:
         (out / "tokenizer" / "tokenizer.json").write_text(text, encoding="utf-8")
         prepare(out / "corpus", PedTokenizer.load(out / "tokenizer"), chosen, out / "packed")
     return Run(chosen, out, Deadline(seconds))
+
+
+FIXTURES = Path(__file__).parents[2] / "e2e" / "fixtures"
+
+
+def write_chats(folder: Path, per_kind: int = 4) -> None:
+    """chat.jsonl and exam.jsonl with training and test dialogues of every task, of people and built."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(1)
+    rows = []
+    for task in TASKS:
+        for split in ("train", "test"):
+            for templated in (False, True):
+                for i in range(per_kind):
+                    sign, other = rng.sample(SIGNS, 2)
+                    turns = [
+                        {"role": "user", "text": f"宝宝{sign}{i}天了怎么办？"},
+                        {"role": "assistant", "text": f"有没有{other}？"},
+                        {"role": "user", "text": f"没有{other}，但是{'很' * i}担心。"},
+                        {"role": "assistant", "text": f"{sign}{ADVICE[task]}"},
+                    ]
+                    rows.append(
+                        {
+                            "id": f"{task}-{split}-{templated}-{i}",
+                            "source": "made",
+                            "licence": "MIT",
+                            "task": task,
+                            "split": split,
+                            "templated": templated,
+                            "department": "儿科",
+                            "age_group": "",
+                            "turns": turns if i % 2 else turns[-2:],
+                        }
+                    )
+    exam = [
+        {
+            "id": f"e{i}",
+            "source": "made",
+            "licence": "MIT",
+            "department": ("儿科", "内科")[i % 2],
+            "question": f"小儿{sign}最常见的原因是？",
+            "options": ["病毒感染", "外伤", "烧伤", "中毒"][: 4 - i % 2],
+            "answer": i % 3,
+            "split": "test",
+        }
+        for i, sign in enumerate(SIGNS)
+    ]
+    for name, lines in (("chat", rows), ("exam", exam)):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
