@@ -76,10 +76,10 @@ def _opening(turn: Turn) -> str:
 def windows(chat: Chat) -> Iterator[Chat]:
     """A dialogue that is too long as parts of whole exchanges; one that fits as it is.
 
-    Every part starts with the user and ends with an answer of at least SHORTEST characters that is more than a leave-taking; the
-    parts after the first begin with the complaint again. All parts have the same group, so a split
-    never tears the dialogue apart. Only the last answer of a part is measured, and an answer that is
-    too long is cut after a sentence.
+    Every part starts with the user and ends with an answer of at least SHORTEST characters that is
+    more than a leave-taking; the parts after the first begin with the complaint again. All parts have
+    the same group, so a split never tears the dialogue apart. Only the last answer of a part is
+    measured, and an answer that is too long is cut after a sentence.
     """
     turns = list(chat.turns)
     size = sum(len(t.text) for t in turns)
