@@ -41,7 +41,8 @@ lane_size() {
 }
 
 lane_unit() { npx vitest run; }
-lane_training() { .venv/bin/python -m pytest -q training; }
+# Waiting threads sleep: the tests start processes of their own, which else spin against each other.
+lane_training() { OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 .venv/bin/python -m pytest -q training; }
 
 # The whole way on the sample corpus: corpora -> checkpoint -> package -> answer.
 lane_pipeline() {

@@ -40,22 +40,35 @@ def say(text: str) -> None:
 
 @dataclass
 class Rivals:
-    """ROUGE-L of the baselines, per item and times 100. The same for every package."""
+    """ROUGE-L of the baselines, per item and times 100. The same for every package.
 
-    pools: dict[str, TrainingAnswers]
-    nearest: dict[tuple, float] = field(default_factory=dict)
-    random: dict[tuple, float] = field(default_factory=dict)
+    Each is measured with two pools of training answers, all of a task and those of people alone
+    (most are templated), and the stronger one on the items at hand is the rival.
+    """
+
+    pools: dict[str, dict[str, TrainingAnswers]]  # {pool: {task: answers}}
+    nearest: dict[str, dict[tuple, float]] = field(default_factory=dict)
+    random: dict[str, dict[tuple, float]] = field(default_factory=dict)
 
     def add(self, items: Sequence[Item]) -> None:
         """Measures the baselines on items of one task."""
-        new = [item for item in items if item.key not in self.nearest]
-        if not new:
-            return
-        pool = self.pools[new[0].task]
-        for item, text in zip(new, pool.nearest(new), strict=True):
-            self.nearest[item.key] = 100 * rouge_l(text, item.reference)
-            drawn = [rouge_l(text, item.reference) for text in pool.drawn(item)]
-            self.random[item.key] = 100 * float(np.mean(drawn))
+        for name, pools in self.pools.items():
+            nearest = self.nearest.setdefault(name, {})
+            random = self.random.setdefault(name, {})
+            new = [item for item in items if item.key not in nearest]
+            if not new:
+                continue
+            pool = pools[new[0].task]
+            for item, text in zip(new, pool.nearest(new), strict=True):
+                nearest[item.key] = 100 * rouge_l(text, item.reference)
+                drawn = [rouge_l(text, item.reference) for text in pool.drawn(item)]
+                random[item.key] = 100 * float(np.mean(drawn))
+
+    @staticmethod
+    def stronger(found: dict[str, dict[tuple, float]], items: Sequence[Item]) -> np.ndarray:
+        """Per item the numbers of the pool whose mean over these items is the highest."""
+        pools = [np.array([numbers[item.key] for item in items]) for numbers in found.values()]
+        return max(pools, key=lambda numbers: float(numbers.mean()))
 
 
 @dataclass(frozen=True)
@@ -93,8 +106,9 @@ def answer_numbers(answers: Sequence[Answer], rivals: Rivals) -> dict:
     if not answers:
         return {"answers": 0}
     mine = np.array([100 * rouge_l(*answer.pair) for answer in answers])
-    near = np.array([rivals.nearest[a.item.key] for a in answers])
-    chance = np.array([rivals.random[a.item.key] for a in answers])
+    items = [answer.item for answer in answers]
+    near = rivals.stronger(rivals.nearest, items)
+    chance = rivals.stronger(rivals.random, items)
     return text_counts(answers) | {
         "rouge_l": mean_interval(mine).as_dict(),
         "bm25_rouge_l": round(float(near.mean()), 6),
@@ -146,10 +160,11 @@ def measure(
         ):
             say(f"{package.name}, {task}: {len(chosen)} answers ({name})")
             answers = answer_items(model, words, chosen, row, count, factor)
-            numbers[f"answers_{name}"] = answer_numbers(answers, rivals)
+            left_out = {"left_out": len(chosen) - len(answers)}
+            numbers[f"answers_{name}"] = answer_numbers(answers, rivals) | left_out
             if name == "human":
                 human_answers += answers
-            if factor == penalty:
+            if name != "human_without_penalty":
                 searched += answers
         tasks[task] = numbers
     found = {
@@ -193,7 +208,7 @@ def run_bars(
     if odd:
         raise ValueError(f"{odd} do not have the tasks of {packages[0].name}: {known}")
     items = read_items(corpus, known, "test")
-    rivals = Rivals(training_answers(corpus, known))
+    rivals = Rivals({pool: training_answers(corpus, known, pool) for pool in ("all", "human")})
     measured = [measure(package, items, rivals, most) for package in packages]
     if keep is not None:
         for i, one in enumerate(measured):

@@ -105,14 +105,17 @@ class Mix:
         self.drawn = {pool.name: 0 for pool in self.pools}
 
     def weights(self, share: dict[str, float]) -> np.ndarray:
-        """Chance of every pool. share: of each kind; within a kind priority times rows left."""
+        """Chance of every pool. share: of each kind; within a kind priority times rows.
+
+        Rows, not rows left: over several epochs a pool would slow down at the end of each, and a
+        small one of high priority would stall there.
+        """
         weights = np.zeros(len(self.pools))
         for kind, part in share.items():
             members = [i for i, pool in enumerate(self.pools) if pool.kind == kind]
             raw = np.array(
                 [
-                    self.priority.get(self.pools[i].name.split(".")[0], 1.0)
-                    * (len(self.pools[i]) - self.drawn[self.pools[i].name] % len(self.pools[i]))
+                    self.priority.get(self.pools[i].name.split(".")[0], 1.0) * len(self.pools[i])
                     for i in members
                 ]
             )

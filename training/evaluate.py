@@ -109,7 +109,10 @@ def judged(run: Run, answers: dict[str, list[Answer]]) -> dict[str, dict]:
             for a in answers[SHIPPED]
             if a.item.key in theirs and not a.item.templated
         ]
-        found[rival] = judge.compare(endpoint, contests, run.out / "judge.jsonl")
+        try:
+            found[rival] = judge.compare(endpoint, contests, run.out / "judge.jsonl")
+        except judge.EndpointError as error:
+            found[rival] = {"skipped": f"skipped: the endpoint failed: {error}"}
     return found
 
 
@@ -168,7 +171,7 @@ def evaluate(run: Run) -> None:
     }
     run.deadline.check()
     sets = held_out_sets(run)
-    pools = training_answers(run.out / "corpus", TASKS)
+    pools = {kind: training_answers(run.out / "corpus", TASKS, kind) for kind in KINDS}
     questions = read_exam(run.out / "corpus")[: EXAM * run.preset.answers]
     systems: dict[str, dict] = {}
     answers: dict[str, list[Answer]] = {}
@@ -196,12 +199,15 @@ def evaluate(run: Run) -> None:
         "failed": failures(systems),
         "against_the_adapter": verdict(tasks),
         "total_variation": total_variation(gates),
-        "judge": judged(run, answers),
+        "judge": {},
         "signatures": {mode: ngram.signature(mode) for mode in ("released", "corrected")},
         "seconds": round(time.monotonic() - began, 1),
     }
     for name, given in answers.items():
         save_answers(run.out / "answers" / f"{name}.jsonl", given)
+    # first to disk, then to the judge: an endpoint that fails must not take the rest with it
+    write_json(run.out / "evaluation.json", result)
+    result["judge"] = judged(run, answers)
     write_json(run.out / "evaluation.json", result)
     metrics = flat_metrics(tasks, systems)
     (run.out / "metrics" / "evaluation.jsonl").write_text(json.dumps(metrics) + "\n")

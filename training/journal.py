@@ -25,7 +25,8 @@ def read_journal(path: Path) -> list[dict]:
     """Rows of a metrics.jsonl. A last line that was cut off in writing is left out; any other line
     that is no JSON raises ValueError."""
     rows = []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    # not splitlines: an answer may hold other characters that end a line, such as U+2028
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))

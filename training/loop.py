@@ -109,6 +109,11 @@ class Clock:
             return self.step / self.preset.steps
         return min(1.0, self.seconds / (self.preset.seconds or math.inf))
 
+    def forget(self) -> None:
+        """The time since the process began does not count: its first step compiles the model, and
+        a warm-up of a few seconds would be over before it began."""
+        self.began = time.monotonic()
+
     def state(self) -> dict:
         names = ("step", "tokens", "seconds", "valids", "recent")
         return {name: getattr(self, name) for name in names}
@@ -244,7 +249,7 @@ def train(
     journal = Journal(folder, stage.name, clock.step)
     stage.model.train()
     saved = last = time.monotonic()
-    logged, valid = clock.tokens, None
+    logged, valid, warm = clock.tokens, None, False
     try:
         while True:
             now = clock.progress
@@ -271,6 +276,9 @@ def train(
                 ema.update()
             valid = None
             clock.step += 1
+            if not warm:
+                clock.forget()
+                warm = True
             clock.tokens += tokens
             clock.recent = [*clock.recent[1 - RECENT :], loss]
             if clock.step % log_every == 0 or clock.step == 1:

@@ -238,21 +238,24 @@ def prepare_pairs(
 ) -> dict[str, dict[str, int]]:
     """Writes pairs.train from pairs.jsonl and, where it is there, own_pairs.jsonl.
 
-    own: that file, else it is looked for beside pairs.jsonl. Pairs whose question is one of a reserved
-    dialogue are left out, and so are those that do not fit into a row.
+    own: that file, else it is looked for beside pairs.jsonl. Pairs that ask what a reserved dialogue
+    asks, or that say one of its answers, are left out, and so are those that do not fit into a row.
     """
-    apart = {
-        key
-        for record in read_lines(corpus / "chat.jsonl")
-        if preset.reserve > 0 and reserved(preset, record)
-        for key in questions(record["turns"])
-    }
+    apart: set[int] = set()
+    answers: set[str] = set()
+    for record in read_lines(corpus / "chat.jsonl") if preset.reserve > 0 else ():
+        if reserved(preset, record):
+            apart.update(questions(record["turns"]))
+            answers.update(t["text"] for t in record["turns"] if t["role"] == "assistant")
     dtype, context = token_type(tokenizer), preset.dfpo.context
     packed = Packed(out, "pairs.train", context, tokens=dtype, counted=np.bool_)
     for path in (corpus / "pairs.jsonl", own or corpus / "own_pairs.jsonl"):
         if path.exists() or path.name == "pairs.jsonl":
             for pair in Order(path, preset.seed, lambda record: "pair").records("pair"):
-                if apart and apart.intersection(questions(pair["turns"])):
+                # the whole prompt: openings of dialogues are alike without being the same dialogue
+                if apart.intersection(list(questions(pair["turns"]))[-1:]):
+                    continue
+                if not answers.isdisjoint((pair["chosen"], pair["rejected"])):
                     continue
                 packed.add_all(pair_rows(tokenizer, pair, context, dtype) or ())
     return {"pairs.train": packed.close()}

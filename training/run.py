@@ -117,10 +117,10 @@ STEPS: dict[str, Callable[[Run, Path], None]] = {
     "twin": stage("twin"),
     "export": late("export", "export"),
     "quantise": late("quant.methods", "step"),
-    "golden": late("golden", "golden"),
     "evaluate": late("evaluate", "evaluate"),
     "report": late("report", "report"),
     "card": late("card", "card"),
+    "golden": late("golden", "golden"),
 }
 
 
@@ -146,7 +146,7 @@ def main() -> None:
     add_run_arguments(parser)
     parser.add_argument("--data", type=Path, required=True, help="folder of the raw sources")
     parser.add_argument("--from", dest="first", choices=STEPS, default="corpus")
-    parser.add_argument("--to", dest="last", choices=STEPS, default="card")
+    parser.add_argument("--to", dest="last", choices=STEPS, default="golden")
     options = parser.parse_args()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error("this is one process; torchrun takes a stage, such as training.stages.sft")

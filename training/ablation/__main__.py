@@ -19,6 +19,7 @@ import torch
 
 from training.ablation.measure import measure
 from training.ablation.table import table
+from training.ablation.withhold import withhold
 from training.journal import replace_text
 from training.loop import Deadline, StoppedByTime
 from training.presets import load_preset
@@ -27,7 +28,7 @@ from training.stages.common import STOPPED, Run, mark_done
 
 STAGES = ("cpt", "sft", "dfpo", "adapter", "finish", "twin")
 PREPARED = ("corpus", "tokenizer", "packed")
-BEFORE = ("corpus", "tokenizer", "pack")
+AFTER_CORPUS = ("tokenizer", "pack")
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class Row:
 
 
 ROUTER = ("gate_start=router", "adapter.gate=token")
-# As many steps as the router's adapter and twin have together.
-TASK = ("gate_start=task", "adapter.gate=task", "expert.steps=80")
+# One schedule of as many steps as the adapter and the finish of the merged line have together.
+STEPS_80 = "expert.steps=80"
+TASK = ("gate_start=task", "adapter.gate=task", STEPS_80)
+TOKEN = (*ROUTER, STEPS_80)
 # As many parameters as four experts of rank 8, and the same factor alpha / r.
-PLAIN = ("adapter.experts=1", "adapter.rank=32", "adapter.alpha=64.0", "expert.steps=80")
+PLAIN = ("adapter.experts=1", "adapter.rank=32", "adapter.alpha=64.0")
 
 LINES = (
     Line("main", "cpt", ("cpt", "sft", "dfpo")),
@@ -62,13 +65,14 @@ LINES = (
     Line("no-mu", "dfpo", ("dfpo",), ("mu=0.0",)),
     Line("router", "adapter", ("adapter", "finish", "twin"), ROUTER),
     Line("task", "adapter", ("adapter",), TASK),
-    Line("plain-lora", "adapter", ("adapter",), (*ROUTER, *PLAIN)),
-    Line("uniform", "adapter", ("uniform",), (*ROUTER, "expert.steps=80")),
+    Line("token", "adapter", ("adapter",), TOKEN),
+    Line("plain-lora", "adapter", ("adapter",), (*TOKEN, *PLAIN)),
+    Line("uniform", "adapter", ("uniform",), TOKEN),
     Line("no-universal", "adapter", ("adapter",), (*TASK, "adapter.universal=false", "adapter.experts=3")),
     Line("one", "adapter", ("adapter",), (*TASK, "adapter.experts=2")),
     Line("five", "adapter", ("adapter",), (*TASK, "adapter.experts=6")),
-    Line("no-noise", "adapter", ("adapter", "twin"), (*ROUTER, 'adapter.noise="none"')),
-    Line("released-noise", "adapter", ("adapter", "twin"), (*ROUTER, "adapter.noise=released")),
+    Line("no-noise", "adapter", ("adapter",), (*TOKEN, 'adapter.noise="none"')),
+    Line("released-noise", "adapter", ("adapter",), (*TOKEN, "adapter.noise=released")),
 )  # fmt: skip
 
 ROWS = (
@@ -83,13 +87,13 @@ ROWS = (
     Row("Number of specific experts", "1", "one", "adapter"),
     Row("Number of specific experts", "5", "five", "adapter"),
     Row("Gates", "per task", "task", "adapter"),
-    Row("Gates", "token router", "router", "twin"),
+    Row("Gates", "token router", "token", "adapter"),
     Row("Gates", "one plain LoRA of the same size", "plain-lora", "adapter"),
     Row("Gates", "uniform", "uniform", "uniform"),
     Row("Gates", "no adapter", "main", "dfpo"),
-    Row("Noise of the router", "scaled, in training", "router", "twin"),
-    Row("Noise of the router", "none", "no-noise", "twin"),
-    Row("Noise of the router", "as released", "released-noise", "twin"),
+    Row("Noise of the router", "scaled, in training", "token", "adapter"),
+    Row("Noise of the router", "none", "no-noise", "adapter"),
+    Row("Noise of the router", "as released", "released-noise", "adapter"),
     Row("Merging the router", "merge-aware finish", "router", "finish"),
     Row("Merging the router", "mean of the gates", "router", "means"),
     Row("Merging the router", "not merged, same steps", "router", "twin"),
@@ -165,7 +169,10 @@ def numbers_of(run: Run, line: Line, stage: str) -> dict[str, float]:
 def run_all(options: argparse.Namespace, deadline: Deadline) -> None:
     out: Path = options.out.absolute()
     prepared = Run(load_preset(options.preset), out / "prepared", deadline)
-    work(prepared, options.data.absolute(), list(BEFORE))
+    work(prepared, options.data.absolute(), ["corpus"])
+    count = withhold(prepared.out / "corpus")
+    print(f"== {count} human-written dialogues are withheld to compare on", file=sys.stderr)
+    work(prepared, options.data.absolute(), list(AFTER_CORPUS))
     rows = [row for row in ROWS if not options.only or row.group in options.only]
     wanted = {"main", *(row.line for row in rows)}
     found: dict[Row, list[dict[str, float]]] = {row: [] for row in rows}

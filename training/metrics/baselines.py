@@ -49,7 +49,17 @@ class TrainingAnswers:
         return [self.items[i].reference for i in random.integers(0, len(self.items), draws)]
 
 
-def training_answers(corpus: Path, tasks: Sequence[str]) -> dict[str, TrainingAnswers]:
-    """The training split of chat.jsonl, by task. Raises ValueError for a task without any."""
+def training_answers(
+    corpus: Path, tasks: Sequence[str], kind: str = "all"
+) -> dict[str, TrainingAnswers]:
+    """The training split of chat.jsonl, by task: `human`, `templated` or `all` of it.
+
+    A task without answers of that kind gets all of its own. ValueError for a task without any.
+    """
     items = read_items(corpus, tasks, "train")
-    return {task: TrainingAnswers([i for i in items if i.task == task]) for task in tasks}
+    found = {}
+    for task in tasks:
+        every = [item for item in items if item.task == task]
+        wanted = [i for i in every if kind == "all" or i.templated is (kind == "templated")]
+        found[task] = TrainingAnswers(wanted or every)
+    return found

@@ -119,7 +119,7 @@ class Replies:
             text = path.read_text(encoding="utf-8")
             self.torn = text != "" and not text.endswith("\n")
             # what a killed run left unfinished is asked for again
-            for line in text.splitlines()[: -1 if self.torn else None]:
+            for line in text.split("\n")[:-1]:
                 row = json.loads(line)
                 self.known[row["key"]] = row["reply"]
 
@@ -148,9 +148,13 @@ def cost(judge: Judge, prompts: Sequence[str]) -> str:
     )
 
 
+class EndpointError(RuntimeError):
+    """The judge's endpoint refused or could not be reached; replies until then are kept."""
+
+
 def ask_all(judge: Judge, prompts: Sequence[str], replies: Replies) -> None:
-    """Asks for every reply that is not there yet. Errors of the endpoint are raised."""
-    from openai import OpenAI
+    """Asks for every reply that is not there yet. Raises EndpointError."""
+    from openai import OpenAI, OpenAIError
 
     todo = {request_key(judge, p): p for p in prompts if request_key(judge, p) not in replies.known}
     print(cost(judge, list(todo.values())), file=sys.stderr, flush=True)
@@ -171,9 +175,12 @@ def ask_all(judge: Judge, prompts: Sequence[str], replies: Replies) -> None:
         )
         replies.add(key, answer.choices[0].message.content or "")
 
-    with ThreadPoolExecutor(judge.workers) as pool:
-        for _ in pool.map(ask, todo.items()):
-            pass
+    try:
+        with ThreadPoolExecutor(judge.workers) as pool:
+            for _ in pool.map(ask, todo.items()):
+                pass
+    except OpenAIError as error:
+        raise EndpointError(f"{judge.url}: {error}") from error
 
 
 def outcome(straight: int, swapped: int) -> int:
@@ -226,9 +233,10 @@ def compare(judge: Judge | None, contests: Sequence[Contest], cache: Path) -> di
 
 
 def read_answers(path: Path) -> dict[str, dict]:
-    """Rows {id, question, answer, reference} of a JSON-lines file, by id."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row["id"]: row for row in rows}
+    """Rows {id, task, question, answer, reference} of a JSON-lines file, by task and id."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
+    return {f"{row.get('task', '')} {row['id']}": row for row in rows}
 
 
 def main() -> None:

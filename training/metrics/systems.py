@@ -124,9 +124,11 @@ def mean_of(measured: Sequence[dict]) -> dict:
 
 
 def measure_baselines(
-    sets: Sequence[Sets], pools: dict[str, TrainingAnswers]
+    sets: Sequence[Sets], pools: dict[str, dict[str, TrainingAnswers]]
 ) -> tuple[dict[str, dict], dict[str, list[Answer]]]:
-    """The nearest and random training answers to the same items, as two more systems.
+    """The nearest and random training answers of the items' kind, as two more systems.
+
+    pools: {kind: {task: answers}}. To a person's question a person's answer is the harder rival.
 
     Numbers of random answers are means over draws; the answers given back are the first draw.
     """
@@ -136,7 +138,7 @@ def measure_baselines(
     }
     answers: dict[str, list[Answer]] = {"bm25": [], "random": []}
     for part in sets:
-        pool = pools[part.task]
+        pool = pools[part.kind][part.task]
         near = pool.nearest(part.answered)
         drawn = [pool.drawn(item) for item in part.answered]
         draws = {
@@ -155,7 +157,10 @@ def measure_baselines(
 
 
 def failures(systems: dict[str, dict], name: str = SHIPPED) -> list[str]:
-    """Where a system's answers do not beat random training answers, in plain words."""
+    """Where a system's answers do not beat random training answers, in plain words.
+
+    A task whose answers could not be measured is named too: it has not beaten anything.
+    """
     found = []
     for task in systems[name]["tasks"]:
         for kind in KINDS:
@@ -172,4 +177,6 @@ def failures(systems: dict[str, dict], name: str = SHIPPED) -> list[str]:
                     f"(ROUGE-L {a:.2f} against {b:.2f})"
                 )
             break  # human-written items decide where there are any
+        else:
+            found.append(f"{task}: no answers to held-out questions were measured")
     return found

@@ -7,6 +7,7 @@ of sum p log(p / q); top-1 is how often both put the same token first.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,6 +58,15 @@ def _over(run: Run, name: str, work: Callable[[Batch, int], None]) -> None:
             work(batch, count)
 
 
+def measured_set(run: Run, task: int, split: str) -> str:
+    """The packed held-out rows that people wrote, or all of them where there are none."""
+    human = f"human-{TASKS[task]}.{split}"
+    path = run.packed / f"{human}.tokens.npy"
+    if path.exists() and len(np.load(path, mmap_mode="r")):
+        return human
+    return f"sft-{TASKS[task]}.{split}"
+
+
 @torch.no_grad()
 def gate_losses(run: Run, merged: Model, task: int, split: str) -> dict[str, float]:
     """Loss of one task's held-out rows under the gates of every task."""
@@ -68,7 +78,7 @@ def gate_losses(run: Run, merged: Model, task: int, split: str) -> dict[str, flo
         }
         sums.add(count, **under)
 
-    _over(run, f"sft-{TASKS[task]}.{split}", work)
+    _over(run, measured_set(run, task, split), work)
     set_mode(merged, "task")
     return sums.means()
 
@@ -76,6 +86,8 @@ def gate_losses(run: Run, merged: Model, task: int, split: str) -> dict[str, flo
 @torch.no_grad()
 def compare(run: Run, models: dict[str, Model], task: int) -> dict:
     """Every variant on the test rows of one task: losses, KL and agreement, gates of other tasks.
+
+    Rows that people wrote, where there are some: what is templated says little about gates.
 
     models: `merged` and `device` with gates per task, `routed` with a token router.
     """
@@ -100,7 +112,7 @@ def compare(run: Run, models: dict[str, Model], task: int) -> dict:
         numbers["device_routed_kl"], numbers["device_routed_top1"] = found
         against.add(count, **numbers)
 
-    _over(run, f"sft-{TASKS[task]}.test", work)
+    _over(run, measured_set(run, task, "test"), work)
     for model in models.values():
         set_mode(model, "token" if model is models["routed"] else "task")
     return {

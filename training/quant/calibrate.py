@@ -4,7 +4,7 @@ Calibration rows are run up to the first layer once. Then, layer by layer and in
 linear in the order of the forward pass: run the layer as it stands, sum x x^T of the linear's inputs,
 quantise, put the dequantised weight in place. The adapter is active and belongs to the layer, so the
 inputs are those of the device. Only one layer's sums and copies exist at a time, and the residual
-stream of the calibration rows (tokens x D), so a large model needs little more than itself.
+stream of the calibration rows (tokens x D). `methods` holds two more copies of the model, to compare.
 """
 
 import copy

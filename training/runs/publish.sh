@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
 # Turns a finished nano run into what the app ships: the package under public/models/nano, its golden
-# tokens, its card, its report with pictures, and its numbers.
+# tokens, its card, its report and journals.
 #   training/runs/publish.sh RUN_DIR
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run=${1:?usage: training/runs/publish.sh RUN_DIR}
 package=public/models/nano
+for needed in checkpoint adapter golden/nano.json evaluation.json report.md MODEL_CARD.md run.json; do
+  [ -e "$run/$needed" ] || { echo "$0: $run/$needed is not there: the run is not finished" >&2; exit 1; }
+done
 rm -rf "$package.new"
 npm run --silent convert -- "$run/checkpoint" --adapter "$run/adapter" --out "$package.new"
 npm run --silent convert -- verify "$package.new"
+bytes=$(cat "$package.new"/* | wc -c)
+echo "package: $bytes bytes (at most 32000000)"
+[ "$bytes" -le 32000000 ] || { echo "$0: too large, nothing is replaced" >&2; exit 1; }
 rm -rf "$package" && mv "$package.new" "$package"
-mkdir -p e2e/fixtures/golden training/runs/nano
+mkdir -p e2e/fixtures/golden
 cp "$run/golden/nano.json" e2e/fixtures/golden/
 cp "$run/MODEL_CARD.md" training/MODEL_CARD.md
 cp "$run/report.md" training/report.md
-rm -rf training/report
+rm -rf training/report training/runs/nano
 [ ! -d "$run/report" ] || cp -r "$run/report" training/report # no pictures without matplotlib
-cp "$run"/metrics/*.jsonl "$run"/*.json training/runs/nano/
-bytes=$(cat "$package"/* | wc -c)
-echo "package: $bytes bytes (at most 32000000)"
-[ "$bytes" -le 32000000 ]
+mkdir -p training/runs/nano
+cp "$run"/metrics/*.jsonl "$run"/evaluation.json "$run"/run.json training/runs/nano/
+for optional in quantization.json bars.json; do
+  [ ! -e "$run/$optional" ] || cp "$run/$optional" training/runs/nano/
+done

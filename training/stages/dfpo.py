@@ -127,10 +127,13 @@ class Ahead:
     def batch(self, step: int) -> Batch:
         preset = self.run.preset.dfpo
         if step >= self.until:
-            self.until = step + max(1, BLOCK // preset.rows)
+            # blocks lie on a fixed grid: a resumed stage groups rows as the first one did
+            each = max(1, BLOCK // preset.rows)
+            first = step // each * each
+            self.until = first + each
             if preset.steps is not None:
                 self.until = min(self.until, preset.steps)
-            steps = range(step, self.until)
+            steps = range(first, self.until)
             rows = [row for i in steps for row in self.order.rows(i, preset.rows // 2)]
             if self.reference.add(rows) and is_main():
                 self.reference.save()

@@ -20,6 +20,7 @@ from training.metrics.items import Item, Turn, read_items
 from training.metrics.ngram import rouge_l
 from training.packing import Words
 from training.pedcorpus.doses import count_doses
+from training.pedcorpus.pairs import safe
 from training.prepare import hashed, prepare_pairs, reserved
 from training.stages.common import Run, done, mark_done, stage_main
 
@@ -64,7 +65,7 @@ def own_pair(own: Own) -> dict | None:
     reference = own.item.reference
     if not own.ended and len(own.text) <= len(reference):
         return None
-    if not own.text.strip() or count_doses(reference) or rouge_l(own.text, reference) > ALIKE:
+    if not own.text.strip() or not safe(reference) or rouge_l(own.text, reference) > ALIKE:
         return None
     return {
         "id": f"own-{own.item.id}",
@@ -98,6 +99,11 @@ def choose_items(run: Run) -> list[Item]:
         chosen += by_task[task][: -(-left // (len(TASKS) - number))]
         left = preset.own_rejected - len(chosen)
     return chosen
+
+
+def name_of(item: Item) -> str:
+    """An item's name on disk: an id alone may occur in two tasks."""
+    return f"{item.task} {item.id}"
 
 
 def limits(run: Run) -> tuple[int, int]:
@@ -135,7 +141,7 @@ def answers(run: Run, items: Sequence[Item], path: Path) -> list[Own]:
     most_prompt, most_answer = limits(run)
     fitted = ((item, fitting_turns(words, item, most_prompt)) for item in items)
     asked = [(item, turns) for item, turns in fitted if turns is not None]
-    todo = [(item, turns) for item, turns in asked if item.id not in before]
+    todo = [(item, turns) for item, turns in asked if name_of(item) not in before]
     if todo:
         model = run.load_model("sft").eval()
     for start in range(0, len(todo), AT_ONCE):
@@ -149,12 +155,13 @@ def answers(run: Run, items: Sequence[Item], path: Path) -> list[Own]:
             text = words.decode(ids)
             if not ended:
                 text = cut(words, turns, text, run.preset.dfpo.context)
-            before[item.id] = {"id": item.id, "text": text, "ended": ended}
+            before[name_of(item)] = {"id": name_of(item), "text": text, "ended": ended}
         if is_main():
             rows = (json.dumps(row, ensure_ascii=False) + "\n" for row in before.values())
             replace_text(path, "".join(rows))
         say(f"own: {start + len(part)} of {len(todo)} answers")
-    return [Own(i, turns, before[i.id]["text"], before[i.id]["ended"]) for i, turns in asked]
+    found = [(i, turns, before[name_of(i)]) for i, turns in asked]
+    return [Own(i, turns, row["text"], row["ended"]) for i, turns, row in found]
 
 
 def own(run: Run) -> None:

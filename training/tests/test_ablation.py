@@ -1,10 +1,14 @@
 """Ablations: tables that do not claim what is inside the noise, and lines that share what they should."""
 
+import json
+
 import pytest
 
 from training.ablation.__main__ import LINES, ROWS, STAGES, open_line
 from training.ablation.table import difference, table
+from training.ablation.withhold import base_of, withhold
 from training.loop import Deadline
+from training.prepare import read_lines
 from training.presets import load_preset
 
 LINES_OF_ADAPTER = [line.name for line in LINES if line.since == "adapter"]
@@ -63,3 +67,40 @@ def test_a_line_takes_over_the_stages_before_its_own(tmp_path):
     assert (run.folder("sft") / "DONE.json").read_text() == "{}"
     assert not run.folder("dfpo").exists()
     assert run.preset.seed == 2 and run.preset.mu == 0
+
+
+def test_withheld_dialogues_are_nowhere_in_training(tmp_path):
+    def write(name, rows):
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
+
+    chats = [
+        {"id": f"cmdd-{i}{end}", "task": task, "split": split, "templated": built}
+        for i in range(200)
+        for end, task, split, built in (
+            ("-n", "evidiag", "train", False),
+            ("-n-w1", "evidiag", "train", False),
+            ("-t", "trerecom", "train", True),
+        )
+    ] + [{"id": "huatuo-5", "task": "medkqa", "split": "test", "templated": False}]
+    write("chat.jsonl", chats)
+    write("text.jsonl", [{"id": f"cmdd-{i}"} for i in range(200)])
+    write("pairs.jsonl", [{"id": f"pair-cmdd-{i}-n"} for i in range(200)])
+    count = withhold(tmp_path, 0.2)
+    assert 20 < count < 60 and withhold(tmp_path, 0.2) == count
+    after = {
+        name: list(read_lines(tmp_path / f"{name}.jsonl")) for name in ("chat", "text", "pairs")
+    }
+    valid = {base_of(row["id"]) for row in after["chat"] if row["split"] == "valid"}
+    trained = [row["id"] for row in after["chat"] if row["split"] == "train"]
+    trained += [row["id"] for row in (*after["text"], *after["pairs"])]
+    assert len(valid) == count and not valid & {base_of(name) for name in trained}
+    assert sum(row["split"] == "valid" for row in after["chat"]) == 2 * count  # both windows
+    assert [row["id"] for row in after["chat"] if row["split"] == "test"] == ["huatuo-5"]
+
+
+def test_the_base_of_an_id():
+    assert base_of("cmdd-10000894-n-w0") == "cmdd-10000894"
+    assert base_of("pair-cmdd-10000894-t") == "cmdd-10000894"
+    assert base_of("huatuo-15") == "huatuo-15"
+    assert base_of("alpaca_zh_demo-3") == "alpaca_zh_demo-3"

@@ -91,11 +91,12 @@ def test_table_shows_every_bar_and_task(result):
 def test_quick_mode_takes_fewer_items(short, corpus):
     package = load_package(short / "tiny")
     items = bars.read_items(corpus, TASKS, "test")
-    rivals = bars.Rivals(bars.training_answers(corpus, TASKS))
+    rivals = bars.Rivals({"all": bars.training_answers(corpus, TASKS)})
     found = bars.measure(package, items, rivals, most=1).numbers
     assert found["human_answers"]["answers"] == 3
     assert found["searched_for_doses"]["answers"] == 6
-    assert set(rivals.nearest) == set(rivals.random) and len(rivals.nearest) == 6
+    nearest, random = rivals.nearest["all"], rivals.random["all"]
+    assert set(nearest) == set(random) and len(nearest) == 6
 
 
 def test_total_variation_is_half_the_sum_of_differences():
@@ -228,7 +229,19 @@ def test_items_with_one_id_keep_baselines_of_their_own():
         return Item("same", "medkqa", False, turns)
 
     pool = bars.TrainingAnswers([item("宝宝发热怎么办", "多喝水"), item("宝宝腹泻怎么办", "补液")])
-    rivals = bars.Rivals({"medkqa": pool})
+    rivals = bars.Rivals({"all": {"medkqa": pool}})
     fever, other = item("发热", "多喝水"), item("腹泻", "多喝水")
     rivals.add([fever, other])
-    assert rivals.nearest[fever.key] == 100 and rivals.nearest[other.key] == 0
+    nearest = rivals.nearest["all"]
+    assert nearest[fever.key] == 100 and nearest[other.key] == 0
+
+
+def test_the_stronger_pool_of_training_answers_is_the_rival():
+    turns = ({"role": "user", "text": "发热"}, {"role": "assistant", "text": "多喝水"})
+    items = [Item(str(i), "medkqa", False, turns) for i in range(2)]
+    numbers = {
+        "all": {items[0].key: 10.0, items[1].key: 30.0},
+        "human": {items[0].key: 50.0, items[1].key: 0.0},
+    }
+    assert bars.Rivals.stronger(numbers, items).tolist() == [50.0, 0.0]
+    assert bars.Rivals.stronger(numbers, items[1:]).tolist() == [30.0]

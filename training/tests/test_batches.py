@@ -255,6 +255,40 @@ def test_own_pairs_are_packed_after_the_others_once_they_are_there(corpus, tmp_p
     assert "".join(map(chr, rows[-2][counted[-2]])) == "好\2"
 
 
+def test_pairs_of_reserved_dialogues_stay_out_and_those_that_open_alike_stay(tmp_path):
+    opening = "医生，小孩发烧，请帮忙看看。"
+    half = preset(reserve=0.5)
+
+    def chat(i: int, text: str) -> dict:
+        record = {"id": f"c{i}", "task": "evidiag", "split": "train", "templated": False}
+        return record | {"turns": talk(opening, "几天了？", f"{i}天了。", text)}
+
+    chats = [chat(i, f"答{i}") for i in range(40)]
+    kept, apart = ([c for c in chats if reserved(half, c) is wanted] for wanted in (False, True))
+    assert kept and apart
+
+    def pair(chat: dict, rejected: str) -> dict:
+        turns, chosen = chat["turns"][:-1], chat["turns"][-1]["text"]
+        about = {"id": f"pair-{chat['id']}", "task": "evidiag", "kind": "x"}
+        return about | {"turns": turns, "chosen": chosen, "rejected": rejected}
+
+    pairs = [pair(c, "坏") for c in chats] + [pair(kept[0], apart[0]["turns"][-1]["text"])]
+    for name, rows in (("chat", chats), ("pairs", pairs)):
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    sizes = prepare_pairs(tmp_path, Letters(), half, tmp_path)
+    assert sizes["pairs.train"]["rows"] == 2 * len(kept)
+
+
+def test_a_mix_over_many_epochs_keeps_to_priority_times_size(tmp_path):
+    for name, rows in (("chat-a.train", 4), ("chat-b.train", 40)):
+        np.save(tmp_path / f"{name}.tokens.npy", np.zeros((rows, 5), np.uint16))
+    pools = [Pool(tmp_path, name, 1) for name in ("chat-a.train", "chat-b.train")]
+    mix = Mix(pools, {"chat-a": 5.0}, 1)
+    mix.draw(0, 3000, {"chat": 1.0})
+    assert abs(mix.drawn["chat-a.train"] / 3000 - 20 / 60) < 0.03
+
+
 def test_small_vocabularies_take_two_bytes(tmp_path):
     run = make_run(tmp_path, preset())
     assert set_of(run.packed, "sft-medkqa.train").dtype == np.uint16
