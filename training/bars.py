@@ -146,8 +146,10 @@ def measure(
             for i, other in enumerate(package.tasks)
             if gates and other != task
         }
+        plain = np.array([item.unedited for item in human], bool)
         numbers = {
             "human": likelihood(own, len(human)),
+            "unedited": likelihood(own.only(plain), int(plain.sum())),
             "templated": likelihood(score_items(model, words, built, row), len(built)),
             "other_gates": gate_costs(own, others),
         }
@@ -164,6 +166,8 @@ def measure(
             numbers[f"answers_{name}"] = answer_numbers(answers, rivals) | left_out
             if name == "human":
                 human_answers += answers
+                unedited = [answer for answer in answers if answer.item.unedited]
+                numbers["answers_unedited"] = answer_numbers(unedited, rivals)
             if name != "human_without_penalty":
                 searched += answers
         tasks[task] = numbers

@@ -1,6 +1,9 @@
 """MODEL_CARD.md from the files of a run: nothing in it is written by hand."""
 
+import math
 from collections import Counter
+
+from safetensors import safe_open
 
 from training.batches import TASKS, read_lines
 from training.export import LIMITS, TITLES, USE, data_table, stage_table
@@ -8,7 +11,6 @@ from training.journal import replace_text
 from training.metrics.barlist import bars_table
 from training.metrics.systems import KINDS, SHIPPED
 from training.metrics.tables import VARIANTS, gate_matrix, interval, number, read_json, table
-from training.model import Model, parameters
 from training.stages.common import Run, stage_main
 
 WRITTEN = {"human": "people", "templated": "templates"}
@@ -20,15 +22,25 @@ GATES = {
 }
 
 
+def base_sizes(run: Run) -> list[list[str]]:
+    """Rows of the card about the base, from the checkpoint that was exported."""
+    checkpoint = run.out / "checkpoint"
+    config = read_json(checkpoint / "config.json")
+    with safe_open(checkpoint / "model.safetensors", "pt") as file:
+        count = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    capacity = config.get("max_position_embeddings") or config.get("model_max_length")
+    return [
+        ["parameters of the base", f"{count:,}"],
+        ["width, layers, heads, MLP", ", ".join(str(config.get(key, "-")) for key in keys)],
+        ["vocabulary, capacity", f"{config['vocab_size']}, {capacity or '-'}"],
+    ]
+
+
 def about_section(run: Run) -> str:
-    config, adapter = run.preset.config, run.preset.adapter
+    adapter = run.preset.adapter
     sizes = [
-        ["parameters of the base", f"{parameters(Model(config)):,}"],
-        [
-            "width, layers, heads, MLP",
-            f"{config.width}, {config.layers}, {config.heads}, {config.mlp_width}",
-        ],
-        ["vocabulary, capacity", f"{config.vocab}, {config.capacity}"],
+        *base_sizes(run),
         [
             "adapter",
             f"{adapter.experts} experts (one universal), rank {adapter.rank}, "

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from training.base import Base
 from training.batches import TASKS
 from training.export import device_model, float_model, write_about, write_json
 from training.metrics import judge, ngram
@@ -30,7 +31,6 @@ from training.metrics.systems import (
     measure_system,
 )
 from training.metrics.variants import compare, verdict
-from training.model import Model
 from training.stages.common import Run
 
 Each = TypeVar("Each", bound=nn.Module)
@@ -61,7 +61,7 @@ def held_out_sets(run: Run) -> list[Sets]:
     return sets
 
 
-def run_systems(run: Run, models: dict[str, Model]) -> list[System]:
+def run_systems(run: Run, models: dict[str, Base]) -> list[System]:
     """The base where the run started from one, every stage without the next, and what ships.
 
     models: `merged` and `device`; the others are loaded when their turn comes, and forgotten.

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from training.base import Base
 from training.batches import TASKS
 from training.experts import adapted, load_adapter, write_peft
-from training.model import Config, Model
-from training.quant.grid import load_quantised, write_quantised
+from training.model import Model
+from training.quant.grid import quantise_base, take_integers, write_quantised
 from training.stages.adapter import shipped
 from training.stages.common import Run, done
 
@@ -168,14 +168,21 @@ def round_adapter(model: Base) -> None:
             weight.copy_(weight.half().float())
 
 
-def device_model(run: Run, adapter: str) -> Model:
-    """The exported model as a device computes it: dequantised base, f16 adapter, f32 arithmetic."""
-    checkpoint = run.out / "checkpoint"
-    hf = json.loads((checkpoint / "config.json").read_text())
-    model = load_quantised(checkpoint, Config.from_hf(hf))
-    load_adapter(model, run.preset.adapter, run.out / adapter)
+def device_model(run: Run, adapter: str) -> Base:
+    """The exported model as a device computes it: dequantised base, f16 adapter, f32 arithmetic.
+
+    A base of another's that has no integers yet is rounded here as convert rounds it.
+    """
+    model = float_model(run, adapter)
+    path = run.out / "checkpoint" / "quantized.safetensors"
+    if path.is_file():
+        packed = load_file(path)
+    else:
+        base = load_file(run.out / "checkpoint" / "model.safetensors")
+        packed = quantise_base(base, normalised=isinstance(model, Model))
+    take_integers(model, packed)
     round_adapter(model)
-    return model.requires_grad_(False).eval()
+    return model
 
 
 def float_model(run: Run, adapter: str) -> Base:

@@ -163,6 +163,7 @@ def task_table(found: dict) -> list[str]:
     for task, numbers in found["tasks"].items():
         for kind, key, factor in (
             ("human", "answers_human", found["penalty"]),
+            ("unedited", "answers_unedited", found["penalty"]),
             ("human", "answers_human_without_penalty", 1.0),
             ("templated", "answers_templated", found["penalty"]),
         ):

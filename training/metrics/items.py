@@ -1,5 +1,6 @@
 """Held-out dialogues as items to measure on: the same ones, in the same order, for every model."""
 
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,10 @@ from pathlib import Path
 from training.batches import read_lines
 
 Turn = dict[str, str]
+
+# Counted as written by people, but a model has polished the words (CMtMedQA), or the question was
+# put together from what the patient had filled in (CMDD's treatment items).
+_EDITED = re.compile(r"cmtmedqa-|cmdd-\d+-t")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Item:
     def prompt(self) -> tuple[Turn, ...]:
         """Everything before the last answer."""
         return self.turns[:-1]
+
+    @property
+    def unedited(self) -> bool:
+        """Written by people and left as they wrote it, as far as the source tells."""
+        return not self.templated and _EDITED.match(self.id) is None
 
     @property
     def reference(self) -> str:

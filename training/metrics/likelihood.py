@@ -30,6 +30,11 @@ class Scores:
     characters: np.ndarray
     left_out: int  # items of which an answer does not fit into the model
 
+    def only(self, wanted: np.ndarray) -> "Scores":
+        """Of the items that `wanted` (N,) bool marks; left_out is of all."""
+        kept = (self.nats[wanted], self.tokens[wanted], self.characters[wanted])
+        return Scores(*kept, self.left_out)
+
     @property
     def loss(self) -> float:
         """Nats per answer token."""

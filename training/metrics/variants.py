@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.base import Base
 from training.batches import TASKS, Batch, fixed_batches
 from training.experts import set_mode
 from training.metrics.likelihood import divergence
-from training.model import Model
 from training.stages.common import Run
 
 BATCH_ROWS = 2
@@ -37,7 +37,7 @@ class Sums:
         return {name: total / max(1, self.tokens) for name, total in self.totals.items()}
 
 
-def log_probs(model: Model, batch: Batch, mode: str, task: int) -> Tensor:
+def log_probs(model: Base, batch: Batch, mode: str, task: int) -> Tensor:
     """(N, V) at the answer tokens, with the adapter in a mode and under the gates of a task."""
     set_mode(model, mode)
     tasks = torch.full((len(batch.tokens),), task, device=batch.tokens.device)
@@ -68,7 +68,7 @@ def measured_set(run: Run, task: int, split: str) -> str:
 
 
 @torch.no_grad()
-def gate_losses(run: Run, merged: Model, task: int, split: str) -> dict[str, float]:
+def gate_losses(run: Run, merged: Base, task: int, split: str) -> dict[str, float]:
     """Loss of one task's held-out rows under the gates of every task."""
     sums = Sums()
 
@@ -84,7 +84,7 @@ def gate_losses(run: Run, merged: Model, task: int, split: str) -> dict[str, flo
 
 
 @torch.no_grad()
-def compare(run: Run, models: dict[str, Model], task: int) -> dict:
+def compare(run: Run, models: dict[str, Base], task: int) -> dict:
     """Every variant on the test rows of one task: losses, KL and agreement, gates of other tasks.
 
     Rows that people wrote, where there are some: what is templated says little about gates.

@@ -131,7 +131,7 @@ class Corpus:
             held = self.pipeline.index.contaminated(
                 [asked, asked + pair.chosen, asked + pair.rejected]
             )
-            if held.any():
+            if held.any() or self.pipeline.holds_out(pair.turns[0].text):
                 self.pipeline.ledger.drop(pair.source, "pair holds an evaluation item", asked)
             elif pair.id not in seen:
                 seen.add(pair.id)

@@ -15,8 +15,9 @@ import ftfy
 from .clean import ADVERTISEMENT, advertises, finish, han_share, loops, strip_worn, tidy
 from .doses import NOTICE, count_doses, strip_doses
 from .ledger import Ledger
-from .personal import find_personal, scrub, unname
-from .quality import joined_of, lengths_fault, unsafe
+from .patients import by_patient
+from .personal import find_personal, scrub, unname, unsurname
+from .quality import joined_of, lengths_fault, unsafe, unsafe_sentence, without_exchanges
 from .record import Chat, Exam, Text, Turn
 from .tags import concerns_child, tagged
 
@@ -76,9 +77,24 @@ def encoding(record: Record) -> Record | None:
 
 
 _SLIPS = (
-    (re.compile(r"&#?\d{2,6};?|&[a-z]{2,6};"), ""),
+    (re.compile(r"&?#xFF05;+", re.I), "%"),
+    (re.compile(r"&?#x?[0-9A-Fa-f]{2,6};+|&#?\d{2,6};?|&[a-z]{2,6};"), ""),
+    # "2-3次" and "过2-3天" that have lost their dash
+    (
+        re.compile(
+            "|".join(rf"(?<![\d.]){n}(?={n + 1}次)|(?<=过){n}(?={n + 1}天)" for n in range(2, 8))
+        ),
+        r"\g<0>-",
+    ),
     (re.compile("(?<!谢)谢医生"), "谢谢医生"),
     (re.compile("[，、；]+(?=[。！？])"), ""),
+    (
+        re.compile(
+            "[^。！？；，\n]*(?:回答|解答|解释|回复|建议)[^。！？，\n]{0,8}满意(?:吗|呢|么|不|否)?[？?。！]|"
+            "不知道?[^。！？，\n]{0,16}(?:回答|解答|解释|回复)[^。！？，\n]{0,8}(?:满意|明白|清楚)[^。！？\n]{0,4}[？?。！]"
+        ),
+        "",
+    ),
 )
 
 
@@ -125,8 +141,24 @@ def personal(record: Record) -> Record | None:
     return _enough(record, _map(record, lambda text: unname(scrub(text)), BOTH))
 
 
+def surnames(record: Record) -> Record | None:
+    """What a doctor is called: the title alone; a numbered hospital of a city: the hospital."""
+    return _map(record, unsurname, BOTH)
+
+
+def _held(record: Record) -> bool:
+    return isinstance(record, Chat) and record.split in ("valid", "test")
+
+
+def _hollow(answer: str) -> bool:
+    return answer.strip() == NOTICE
+
+
 def dose(record: Record) -> Record | None:
-    """No dose in an answer: the notice stands for it. A text loses the sentences with doses."""
+    """No dose in an answer: the notice stands for it. A text loses the sentences with doses.
+
+    An exchange of a dialogue for training whose answer is the notice alone goes.
+    """
     if isinstance(record, Chat):
 
         def stripped(text: str) -> str:
@@ -136,6 +168,8 @@ def dose(record: Record) -> Record | None:
         arithmetic = record.task == "general" and not record.department
         if arithmetic and changed is not record and NOTICE in body_of(changed):
             return None  # no consultation: amounts of sugar, not of a medicine
+        if isinstance(changed, Chat) and not _held(changed):
+            return without_exchanges(changed, _hollow)
         return changed
 
     def without(text: str) -> str:
@@ -166,10 +200,41 @@ def loop(record: Record) -> Record | None:
 
 
 def unsafe_advice(record: Record) -> Record | None:
-    """Answers for children that recommend what must not be recommended."""
-    if isinstance(record, Chat) and record.task != "general" and unsafe(record.answer):
+    """Answers for children that recommend what must not be recommended.
+
+    Every answer of a dialogue is looked at: the record goes when the last one or a template
+    recommends, and an earlier exchange is cut out. A dialogue written out loses the doctor's
+    sentences. What is held out keeps the measure by which it was chosen.
+    """
+    if isinstance(record, Text):
+        return _enough(record, _map(record, _safely_written, BOTH))
+    if record.task == "general":
+        return record
+    if _held(record):
+        return None if unsafe_sentence(record.answer) else record
+    if unsafe(record.answer):
         return None
-    return record
+    if record.templated and any(t.role == "assistant" and unsafe(t.text) for t in record.turns):
+        return None
+    return without_exchanges(record, unsafe)
+
+
+_DOCTOR = "医生："
+
+
+def _safely_written(text: str) -> str:
+    """A written dialogue without the doctor's sentences that are unsafe; other texts as they are."""
+    if f"\n{_DOCTOR}" not in text or not unsafe(text):
+        return text
+    lines = []
+    for line in text.split("\n"):
+        if line.startswith(_DOCTOR) and unsafe(line):
+            said = line.removeprefix(_DOCTOR)
+            line = _DOCTOR + "".join(s for s in sentences(said) if not unsafe(s))
+            if line == _DOCTOR:
+                continue
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def pediatrics(record: Record) -> Record | None:
@@ -202,6 +267,7 @@ class Step:
 STEPS = (
     Step("encoding", "mojibake repaired (ftfy), NFC, lost characters cut out", encoding),
     Step("personal data", "phones, ids, addresses, messengers, booking lines; names", personal),
+    Step("surnames", "doctors by surname, numbered hospitals of a city", surnames, False),
     Step("slips", "HTML entities, doubled stops, halves of courtesies", slips, False),
     Step("advertisement", "sentences that praise a clinic or sell a cure", advertisement, False),
     Step("template phrases", "greetings, closings, headings of answer forms", template, False),
@@ -211,9 +277,10 @@ STEPS = (
     Step("loop", "a phrase three times running", loop),
     Step(
         "unsafe advice",
-        "a named list of treatments, unless the sentence forbids them",
+        "a named list of treatments, unless the clause forbids them, in any answer",
         unsafe_advice,
     ),
+    Step("patient", "adults' questions leave the three tasks, children's join them", by_patient),
     Step("pediatrics", "department, age or words of a child, for the three tasks", pediatrics),
 )
 

@@ -43,6 +43,7 @@ def text_row(t: Text) -> dict:
         "licence": licence_of(t.source),
         "kind": "text",
         "pediatric": t.pediatric,
+        "provenance": t.provenance,
         "text": t.text,
     }
 
@@ -56,8 +57,10 @@ def chat_row(c: Chat) -> dict:
         "task": c.task,
         "split": c.split,
         "templated": c.templated,
+        "built_question": c.built_question,
         "department": c.department,
         "age_group": c.age_group,
+        "provenance": c.provenance,
         "turns": _turns(c.turns),
     }
 
@@ -98,6 +101,7 @@ def pair_row(p: Pair) -> dict:
     return {
         "id": p.id,
         "source": p.source,
+        "licence": licence_of(p.source),
         "task": p.task,
         "turns": _turns(p.turns),
         "chosen": p.chosen,

@@ -9,6 +9,7 @@ from .clean import clean_question, finish, tidy
 from .doses import count_doses
 from .phrasing import number, pick
 from .quality import unsafe
+from .readers.questioning import URGENT
 from .record import Chat, Pair, dialogue
 from .sources import LLAMAFACTORY, MEDICALGPT
 
@@ -20,13 +21,11 @@ SEE_DOCTOR = (
     "情况没有好转时，建议到儿科门诊面诊。",
 )
 _TERSE = (
-    "建议去医院检查。",
     "多喝水，注意休息。",
     "问题不大，不用管。",
     "吃点药就好了。",
     "这个不清楚。",
     "不要紧的，过几天就好。",
-    "您好，建议去正规医院。",
 )
 _MEDICINES = (
     "阿莫西林",
@@ -82,7 +81,21 @@ def worse(chat: Chat, kind: str, others: Sequence[Chat]) -> str:
             + pick(_TERSE, chat.id, "t")
             + "祝您健康！"
         )
-    return pick(others, chat.id, "other").answer
+    return _other(chat, others).answer
+
+
+def _bigrams(text: str) -> set[str]:
+    return {text[i : i + 2] for i in range(len(text) - 1)}
+
+
+def _other(chat: Chat, others: Sequence[Chat]) -> Chat:
+    """The record, of a few drawn by hash, whose question is least like this one's.
+
+    An answer to the same illness could be as good as the reference.
+    """
+    asked = _bigrams(chat.question)
+    drawn = [pick(others, chat.id, f"other {i}") for i in range(8)]
+    return min(drawn, key=lambda other: len(asked & _bigrams(other.question)))
 
 
 def better(chat: Chat) -> str:
@@ -104,6 +117,8 @@ def _fit(chat: Chat) -> bool:
     """Whether the reference answer is complete in the manner of its task."""
     if chat.split != "train" or not 40 <= len(chat.answer) <= 320 or not safe(chat.answer):
         return False
+    if chat.answer[-1] in "？?" or URGENT.search(chat.answer):
+        return False  # a question is no answer to prefer; an emergency needs no advice added
     if chat.task == "evidiag":
         return bool(re.search("考虑|判断|符合|可能", chat.answer))
     return True
@@ -162,6 +177,7 @@ class Chooser:
 
 _FOREIGN = re.compile(
     r"```|[{}\\<>]|OpenAI|GPT|LAION|Open ?Assistant|代码|编程|Python|SQL|翻译|英文|英语|http|\||"
+    r"今天是?(?:几号|星期|周几|什么日子)|现在(?:是)?几点|今年是|现任|总统|主席|总理|天气|"
     r"语言模型|人工智能|手淫|色情|裸|杀|毒品|炸|黄色|成人|赌|政治|性爱",
     re.I,
 )

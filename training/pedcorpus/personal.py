@@ -67,6 +67,24 @@ _NAMED = re.compile(
 )
 
 
+# Surnames that are words as well: only where a word cannot end.
+_RISKY = "于何任安高金白黄方关万史段叶石毛江苏汤丁沙龙易钱孔雷时曾夏常严孟丰应"
+_PLAIN = "".join(s for s in _SURNAMES if s not in _RISKY + "谢")
+_SURNAMED = re.compile(
+    "(?:(?<![地官对双医药西明由任如等关属主责所相有处])"
+    f"[{_PLAIN}]|(?:(?<![一-鿿])|(?<=[谢问找请是听跟和给让您你]))[{_RISKY}]|(?<=[找问听跟和给让])谢)"
+    "(大夫|医生|主任医师|主任(?!委)|医师|教授)"
+)
+_HOSPITAL = re.compile(
+    "(?:北京|上海|天津|重庆|广州|[一-鿿]{2})[市县区]第?[一二三四五六七八九十]{1,2}(?:人民)?医院"
+)
+
+
+def unsurname(text: str) -> str:
+    """The text with a doctor's surname before the title, and numbered hospitals, replaced."""
+    return _HOSPITAL.sub("医院", _SURNAMED.sub(r"\1", text))
+
+
 def unname(text: str) -> str:
     """The text with full names before a title, and names of patients, replaced."""
     return _NAMED.sub(lambda m: m.group(1) or "", _TITLED.sub(r"\1", text))

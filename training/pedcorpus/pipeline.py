@@ -6,6 +6,7 @@ shares a question or a group with a held-out record, what holds an evaluation it
 cap on templates. `kept` streams the rest.
 """
 
+import re
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,7 @@ REASONS = (
 )
 _KINDS = {Text: 0, Chat: 1, Exam: 2, Triple: 3}
 _PENDING = 512
+_CHUNK = re.compile(r"-c\d+$")  # a part of a long text
 
 
 class Pipeline:
@@ -55,6 +57,7 @@ class Pipeline:
         self._pending: list[tuple[int, str]] = []
         self.reason = np.zeros(0, np.uint8)
         self.decontamination: dict = {}
+        self._held_questions: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -108,11 +111,11 @@ class Pipeline:
         exact = asked = group = rank = task = templated = name = 0
         if isinstance(record, Text):
             exact, signed, name = hash_text(record.text), record.text, number(record.id)
-            group = number(record.id.replace("cmdd-", "cmdd/", 1))  # a dialogue written out
+            group = number(group_of(_CHUNK.sub("", record.id).replace("cmdd-", "cmdd/", 1)))
         elif isinstance(record, Chat):
             exact = hash_text("".join(t.text for t in record.turns))
             asked, name = number(key_of(record.question)), number(record.id)
-            group = number(record.group) if record.group else 0
+            group = number(group_of(record.group)) if record.group else 0
             rank, task, templated = RANK[record.split], TASKS.index(record.task), record.templated
             if not templated and not record.group.startswith("own/"):
                 signed = record.answer if len(record.turns) == 2 else joined_of(record)
@@ -160,11 +163,16 @@ class Pipeline:
         held = self._staying & (rank > 0)
         self._mark(chat & (rank < _highest(asked, np.where(chat, rank, 0))), 3)
         held &= self._staying
+        self._held_questions = {int(a) for a in asked[held & chat] if a}
         train = (rank == 0) & (kind != _KINDS[Exam])
         self._mark(train & (group != 0) & np.isin(group, group[held & (group != 0)]), 4)
         self._decontaminate(train)
         if cap:
             self._cap(train & chat, cap)
+
+    def holds_out(self, question: str) -> bool:
+        """Whether a held-out record asks just this; for questions too short for n-grams."""
+        return number(key_of(question)) in self._held_questions
 
     @property
     def _staying(self) -> np.ndarray:
@@ -191,7 +199,8 @@ class Pipeline:
             if self.reason[row] or train[row] or isinstance(record, Text | Triple):
                 continue
             if isinstance(record, Exam):
-                index.add([record.question + "".join(record.options)], number(record.id))
+                asked = record.question
+                index.add([asked, asked + "".join(record.options)], number(record.id))
             else:
                 index.add(units_of(record), self.group[row] or self.asked[row])
         index.freeze()
@@ -260,6 +269,11 @@ class Pipeline:
                 self.ledger.drop(record.source, REASONS[self.reason[row]], text)
             else:
                 self.ledger.keep(record.source)
+
+
+def group_of(name: str) -> str:
+    """What may not be torn apart: a case built from an annotated consultation, and its dialogue."""
+    return name.replace("case/mz10/", "cmdd/", 1)
 
 
 def units_of(chat: Chat) -> list[str]:

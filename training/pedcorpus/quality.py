@@ -1,7 +1,7 @@
 """How long a record may be, what no answer may recommend, and how a long dialogue is cut."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from .clean import finish
@@ -20,14 +20,48 @@ UNSAFE = re.compile(
     r"酒精|小快克|清开灵|双黄连|安乃近|匹多莫德|地塞米松|去痛片|激素针|狗皮膏|土霉素|链霉素|"
     r"甲硝唑|替硝唑|复方甲氧那明|甘草片|可待因|地西泮|鲁米那|爽身粉|龙胆紫|吗丁啉|多潘立酮|止泻药"
 )
-ALLOWED_UNSAFE = re.compile("不要|不能|不可|避免|禁|忌|别")
+# The sentence forbids somewhere: the measure by which evaluation items were chosen.
+_FORBIDS = re.compile("不要|不能|不可|避免|禁|忌|别")
+# The clause forbids right before what it names, or right after.
+_FORBIDDEN = re.compile(
+    "(?:(?<!要)不要(?!忘|紧|怕|担心|停)|(?<!能)不能(?!停|忘)|(?<!可)不可(?!缺)|避免|禁(?!食)|忌|"
+    "(?<![特分性区个级类识辨差鉴送告])别(?![的人处忘]))[^，,。]{0,6}$"
+)
+_REFUSED = re.compile(
+    "^[^，,。]{0,8}(?:禁用|禁止|禁忌|忌用|不要用|不能用|不可用|不能使用|不可使用|不要使用|不要吃|不能吃|"
+    "不可取|不要擦|避免使用)"
+)
+_CLAUSE = re.compile("[，,：:]")
+_LISTED = re.compile("^[^，,。]{0,4}(?:、|和|或|及|与)[^，,。]{0,4}$")
+
+
+def _recommends(clause: str) -> bool:
+    end = -1  # of the last name that was forbidden; what is listed with it is forbidden too
+    for match in UNSAFE.finditer(clause):
+        listed = end >= 0 and _LISTED.search(clause[end : match.start()])
+        if not (
+            listed
+            or _FORBIDDEN.search(clause[: match.start()])
+            or _REFUSED.search(clause[match.end() :])
+        ):
+            return True
+        end = match.end()
+    return False
 
 
 def unsafe(text: str) -> bool:
-    """Whether a sentence of the text recommends what must not be recommended."""
+    """Whether a clause of the text recommends what must not be recommended."""
     return any(
-        UNSAFE.search(s) and not ALLOWED_UNSAFE.search(s) for s in re.split("[。！？；\n]", text)
+        _recommends(clause)
+        for sentence in re.split("[。！？；\n]", text)
+        if UNSAFE.search(sentence)
+        for clause in _CLAUSE.split(sentence)
     )
+
+
+def unsafe_sentence(text: str) -> bool:
+    """`unsafe`, but a word that forbids anywhere in the sentence excuses it."""
+    return any(UNSAFE.search(s) and not _FORBIDS.search(s) for s in re.split("[。！？；\n]", text))
 
 
 def joined_of(chat: Chat) -> str:
@@ -126,6 +160,26 @@ def windows(chat: Chat) -> Iterator[Chat]:
     done = ended()
     if done is not None:
         yield done
+
+
+def without_exchanges(chat: Chat, bad: Callable[[str], bool]) -> Chat | None:
+    """The dialogue without the exchanges whose answer is bad; None when none is left.
+
+    The complaint of a first exchange that goes is said in the next one.
+    """
+    kept: list[Turn] = []
+    said = ""
+    for user, assistant in zip(chat.turns[::2], chat.turns[1::2], strict=False):
+        if bad(assistant.text):
+            said = user.text if not kept and not said else said
+            continue
+        if said:
+            glue = "" if said[-1] in "。！？，" else "。"
+            user, said = Turn("user", said + glue + user.text), ""
+        kept += [user, assistant]
+    if len(kept) == len(chat.turns):
+        return chat
+    return replace(chat, turns=tuple(kept)) if kept else None
 
 
 def chunks(text: Text, longest: int = LONGEST_TEXT) -> Iterator[Text]:

@@ -159,7 +159,7 @@ class Reading:
             real = list(cmdd.evidence(talks))
             used = {c.group.removeprefix("cmdd/") for c in real}
             yield from real
-            yield from cmdd.recommendations(talks)
+            yield from cmdd.recommendations(talks, self.ledger)
             yield from cmdd.transcripts(talks)
         yield from questioning.questionings(found, self.ledger, used, self.preset.cases)
 

@@ -8,10 +8,9 @@ import re
 from dataclasses import replace
 
 from .clean import PREGNANT
-from .readers.ages import about_child, age_group
+from .readers.ages import PEDIATRIC_GROUPS, about_child, age_group
 from .record import Chat, Text
 
-PEDIATRIC_GROUPS = ("新生儿", "婴儿", "幼儿", "学龄前", "学龄", "青少年")
 _DEPARTMENTS = (
     ("妇产科", PREGNANT),
     ("皮肤科", re.compile("皮肤|皮疹|湿疹|痤疮|青春痘|荨麻疹|癣|白癜风|脱发|疣|瘙痒|色斑")),
@@ -29,8 +28,6 @@ _DEPARTMENTS = (
         ),
     ),
 )
-# "孩子这两天发烧" tells how long an illness lasts: only these words make days an age.
-_DAYS_OLD = re.compile("新生|早产|出生|刚生|满月|黄疸|脐|天大|天的(?:宝|孩|婴)|日龄")
 # Talk that is no consultation has no department.
 _TALK = ("oaast", "alpaca", "kdconv", "smile", "own-")
 
@@ -40,12 +37,6 @@ def department_of(question: str, pediatric: bool) -> str:
     if pediatric:
         return "儿科"
     return next((name for name, words in _DEPARTMENTS if words.search(question)), "")
-
-
-def age_of(question: str) -> str:
-    """The age group a question states; days count only where they are an age."""
-    group = age_group(question)
-    return "" if group == "新生儿" and not _DAYS_OLD.search(question) else group
 
 
 def concerns_child(chat: Chat) -> bool:
@@ -64,10 +55,11 @@ def tagged(record: Chat | Text) -> Chat | Text:
         if record.department or not record.pediatric:
             return record
         return replace(record, department="儿科")
-    age = record.age_group or age_of(record.question)
+    age = record.age_group or age_group(record.question)
     department = record.department
     if record.task != "general":
-        age = "" if age == "成人" and about_child(record.question) else age  # a parent's age
+        child = about_child(record.question) or "儿" in record.department
+        age = "" if age == "成人" and child else age  # a parent's age
         department = department or ("儿科" if about_child(record.question) else "")
     elif not record.id.startswith(_TALK):
         department = department or department_of(record.question, False)

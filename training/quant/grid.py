@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from training.model import Config, Model
+from training.base import Base
+from training.model import Model
 
 GROUP = 32
 # Shrinking a scale clips the largest value and serves the other 31; growing rarely helps.
@@ -136,19 +137,20 @@ def dequantise(q: Tensor, scale: Tensor) -> Tensor:
     return (groups * scale.float()[..., None]).reshape(rows, columns)
 
 
-def quantise_tensor(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """One base matrix as it is stored. The head's rows are normalised first."""
-    if name == "lm_head.weight":
+def quantise_tensor(name: str, weight: Tensor, normalised: bool = True) -> tuple[Tensor, Tensor]:
+    """One base matrix as it is stored. normalised: the head's rows are, first (NormHead)."""
+    if normalised and name == "lm_head.weight":
         weight = F.normalize(weight.double(), dim=-1).float()
     return (quantise_q8 if name in EIGHT_BIT else quantise_q4)(weight)
 
 
-def quantise_base(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def quantise_base(tensors: dict[str, Tensor], normalised: bool = True) -> dict[str, Tensor]:
     """Base tensors -> NAME.q and NAME.scale of every matrix, each rounded by itself."""
     packed = {}
     for name, weight in tensors.items():
         if weight.dim() == 2:
-            packed[f"{name}.q"], packed[f"{name}.scale"] = quantise_tensor(name, weight)
+            made = quantise_tensor(name, weight, normalised)
+            packed[f"{name}.q"], packed[f"{name}.scale"] = made
     return {name: tensor.contiguous() for name, tensor in packed.items()}
 
 
@@ -162,17 +164,20 @@ def dequantise_base(tensors: dict[str, Tensor], packed: dict[str, Tensor]) -> di
     }
 
 
+@torch.no_grad()
+def take_integers(model: Base, packed: dict[str, Tensor]) -> None:
+    """Puts the dequantised weights of NAME.q and NAME.scale into the model, one matrix at a time.
+
+    Names the model does not have by themselves (a head that is its embedding) are passed over.
+    """
+    own = dict(model.named_parameters())
+    for name in sorted({key.rsplit(".", 1)[0] for key in packed} & own.keys()):
+        own[name].copy_(dequantise(packed[f"{name}.q"], packed[f"{name}.scale"]))
+    if isinstance(model, Model):
+        model.lm_head.normalised = True
+
+
 def write_quantised(checkpoint: Path) -> None:
     """Adds quantized.safetensors to an exported checkpoint, without data."""
     tensors = load_file(checkpoint / "model.safetensors")
     save_file(quantise_base(tensors), checkpoint / "quantized.safetensors")
-
-
-def load_quantised(checkpoint: Path, config: Config) -> Model:
-    """The model on its dequantised weights, f32."""
-    tensors = load_file(checkpoint / "model.safetensors")
-    packed = load_file(checkpoint / "quantized.safetensors")
-    model = Model(config)
-    model.load_state_dict(dequantise_base(tensors, packed))
-    model.lm_head.normalised = True
-    return model.eval()

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from training.model import Model
 from training.quant.calibrate import Calibration
 from training.quant.fidelity import ROWS, choose, held_out, mean, measure, needed
 from training.quant.gptq import Quantised, gptq, refine, rounded
-from training.quant.grid import GROUP, dequantise, levels, round_to_half, to_groups
+from training.quant.grid import GROUP, levels, round_to_half, take_integers, to_groups
 from training.quant.qat import Finish, finish
 from training.stages.common import Run
 
@@ -143,11 +142,7 @@ def compare_methods(
 def with_integers(start: Base, packed: dict[str, Tensor]) -> Base:
     """A copy of the model on the dequantised weights."""
     model = copy.deepcopy(start)
-    base = dict(model.named_parameters())
-    with torch.no_grad():
-        for name in {key.rsplit(".", 1)[0] for key in packed}:
-            base[name].copy_(dequantise(packed[f"{name}.q"], packed[f"{name}.scale"]))
-    model.lm_head.normalised = True
+    take_integers(model, packed)
     return model.eval()
 
 
@@ -195,7 +190,7 @@ def step(run: Run) -> None:
         return
     reference = float_model(run, "adapter")
     if not isinstance(reference, Model):
-        print("quantise: a package holds no bases of this kind; left alone", file=sys.stderr)
+        print("quantise: a base of another kind is rounded matrix by matrix", file=sys.stderr)
         return
     # a large base is quantised once, with what is best on small ones; each try takes a copy of it
     names = None if run.preset.base is None else ("gptq-descent",)

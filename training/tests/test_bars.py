@@ -11,6 +11,7 @@ from training.metrics.barlist import BARS, bars_of, bars_table
 from training.metrics.gates import share_apart, total_variation
 from training.metrics.items import Item
 from training.metrics.judge import read_answers
+from training.metrics.likelihood import Scores
 from training.package import load_package, package_gates
 from training.tests.testing import FIXTURES, TASKS, write_chats
 
@@ -245,3 +246,19 @@ def test_the_stronger_pool_of_training_answers_is_the_rival():
     }
     assert bars.Rivals.stronger(numbers, items).tolist() == [50.0, 0.0]
     assert bars.Rivals.stronger(numbers, items[1:]).tolist() == [30.0]
+
+
+def test_unedited_items() -> None:
+    def item(name: str, templated: bool = False) -> Item:
+        turns = ({"role": "user", "text": "问"}, {"role": "assistant", "text": "答"})
+        return Item(name, "medkqa", templated, turns)
+
+    assert item("huatuo-1").unedited and item("cmdd-17-n").unedited
+    assert not item("cmtmedqa-3").unedited and not item("cmdd-17-t").unedited
+    assert not item("huatuo-1", templated=True).unedited
+
+
+def test_scores_of_some_items() -> None:
+    scores = Scores(np.array([1.0, 2.0, 4.0]), np.array([1, 2, 3]), np.array([2, 2, 4]), 5)
+    some = scores.only(np.array([True, False, True]))
+    assert some.loss == 5 / 4 and some.characters.sum() == 6 and some.left_out == 5

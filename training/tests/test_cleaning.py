@@ -13,8 +13,8 @@ from training.pedcorpus.clean import advertises
 from training.pedcorpus.dedup import near_repeats, repeats, signatures
 from training.pedcorpus.doses import NOTICE, count_doses
 from training.pedcorpus.ledger import SAMPLES, Ledger, masked
-from training.pedcorpus.personal import find_personal, unname
-from training.pedcorpus.quality import LONGEST, LONGEST_CHAT, chunks, shortened, windows
+from training.pedcorpus.personal import find_personal, unname, unsurname
+from training.pedcorpus.quality import LONGEST, LONGEST_CHAT, chunks, shortened, unsafe, windows
 from training.pedcorpus.reading import PRESETS
 from training.pedcorpus.record import Chat, Text, Turn, dialogue
 from training.pedcorpus.sources import OWN, ZHONGJING
@@ -133,6 +133,95 @@ def test_personal_data(line: str) -> None:
 )
 def test_names(named: str, bare: str) -> None:
     assert unname(named) == bare
+
+
+@pytest.mark.parametrize(
+    ("named", "bare"),
+    [
+        ("谢谢张医生，朱大夫再见。", "谢谢医生，大夫再见。"),
+        ("谢谢于医生。", "谢谢医生。"),
+        ("在上海市七医院看过。", "在医院看过。"),
+        ("由于医生忙，任何医生都行。", "由于医生忙，任何医生都行。"),
+        ("关于医生和主任医师，谢谢医生。", "关于医生和主任医师，谢谢医生。"),
+        ("皮肤发黄医生看过，在市医院。", "皮肤发黄医生看过，在市医院。"),
+    ],
+)
+def test_surnames(named: str, bare: str) -> None:
+    assert unsurname(named) == bare
+    asked = chat(question=named, split="train")
+    after = filters.cleaned(asked, Ledger())
+    assert isinstance(after, Chat) and unsurname(after.question) == after.question
+    held = filters.cleaned(replace(asked, split="test"), Ledger())
+    assert isinstance(held, Chat) and held.question == named
+
+
+def talk(*said: str, **more) -> Chat:
+    return Chat("t", ZHONGJING, "trerecom", False, dialogue(*said), split="train", **more)
+
+
+def test_an_exchange_answered_by_the_notice_alone_goes() -> None:
+    asked = talk(QUESTION, "美林每次5ml。", "还要做什么？", ANSWER)
+    after = filters.dose(asked)
+    assert isinstance(after, Chat)
+    assert [t.text for t in after.turns] == [QUESTION + "还要做什么？", ANSWER]
+    last = talk(QUESTION, ANSWER, "吃多少？", "每次5ml。")
+    cut = filters.dose(last)
+    assert isinstance(cut, Chat) and [t.text for t in cut.turns] == [QUESTION, ANSWER]
+    assert filters.dose(talk(QUESTION, "每次5ml。")) is None
+    held = filters.dose(replace(asked, split="test"))
+    assert isinstance(held, Chat) and held.turns[1].text == NOTICE and len(held.turns) == 4
+
+
+@pytest.mark.parametrize(
+    ("advice", "is_unsafe"),
+    [
+        ("可以用罗红霉素和甲硝唑，睡前不要吃糖。", True),
+        ("不要吃糖，可以用吗丁啉。", True),
+        ("特别严重时用利巴韦林。", True),
+        ("分别用地塞米松和头孢。", True),
+        ("不要给孩子吃利巴韦林。", False),
+        ("禁用氨茶碱、利巴韦林和吗丁啉。", False),
+        ("避免给孩子交替使用退烧药。", False),
+        ("别给孩子吃利巴韦林。", False),
+        ("四环素儿童禁用，酒精擦浴不可取。", False),
+    ],
+)
+def test_only_what_forbids_the_drug_excuses_it(advice: str, is_unsafe: bool) -> None:
+    assert unsafe(advice) is is_unsafe
+    assert (filters.unsafe_advice(chat(answer=advice)) is None) is is_unsafe
+
+
+def test_every_answer_of_a_dialogue_is_looked_at() -> None:
+    said = (QUESTION, ANSWER, "要吃药吗？", "可以用利巴韦林。", "还有呢？", ANSWER)
+    after = filters.unsafe_advice(talk(*said))
+    assert isinstance(after, Chat) and [t.text for t in after.turns] == [*said[:2], *said[4:]]
+    first = filters.unsafe_advice(talk(QUESTION, "吃吗丁啉。", "还有呢？", ANSWER))
+    assert isinstance(first, Chat) and first.question == QUESTION + "还有呢？"
+    assert filters.unsafe_advice(replace(talk(*said), templated=True)) is None
+    held = replace(talk(*said), split="test")
+    assert filters.unsafe_advice(held) == held
+    # the measure by which it was chosen: a word that forbids anywhere in the sentence
+    kept = chat(answer="可以用甲硝唑，睡前不要吃糖。" + ANSWER, split="test")
+    assert filters.unsafe_advice(kept) == kept
+
+
+def test_a_written_dialogue_loses_the_unsafe_sentence() -> None:
+    lines = f"家长：{QUESTION}吃过吗丁啉。\n医生：{ANSWER}可以用吗丁啉。\n家长：好的。"
+    written = filters.unsafe_advice(text(lines))
+    assert isinstance(written, Text)
+    assert written.text == lines.replace("可以用吗丁啉。", "")
+    page = text("利巴韦林是一种广谱抗病毒药物，曾用于呼吸道合胞病毒感染的研究。")
+    assert filters.unsafe_advice(page) == page
+
+
+@pytest.mark.parametrize(
+    "closing",
+    ["不知道我的回答您是否满意？", "请问对我的解答满意吗？", "不知道我的解释您明白了吗？"],
+)
+def test_questions_about_the_answer_leave_it(closing: str) -> None:
+    assert answer_after(filters.slips, chat(answer=ANSWER + closing)) == ANSWER
+    stays = ANSWER + "孩子对饭菜满意吗？"
+    assert answer_after(filters.slips, chat(answer=stays)) == stays
 
 
 def test_doses_are_replaced_in_answers_and_cut_from_texts() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from training.pedcorpus.clean import clean_answer, key_of, tidy
 from training.pedcorpus.doses import count_doses
 from training.pedcorpus.ledger import Ledger
 from training.pedcorpus.output import JSONL
-from training.pedcorpus.pairs import KINDS, RETURNS, worse
+from training.pedcorpus.pairs import _TERSE, KINDS, RETURNS, _fit, worse
 from training.pedcorpus.personal import find_personal, scrub
 from training.pedcorpus.pipeline import Pipeline
 from training.pedcorpus.quality import unsafe
 from training.pedcorpus.readers import kg, kg_talks, questioning, symptoms
 from training.pedcorpus.readers.cmdd import merged
+from training.pedcorpus.readers.conditions import CONDITIONS
 from training.pedcorpus.record import AGE_GROUPS, SPLITS, TASKS, Chat, dialogue
 from training.pedcorpus.sources import CHINESEBLUE, DXFORMER, SOURCES
 from training.pedcorpus.store import read
@@ -58,8 +60,8 @@ def test_chat_schema(chats: list[dict]) -> None:
     assert len({c["id"] for c in chats}) == len(chats)
     for chat in chats:
         assert list(chat) == [
-            *("id", "source", "licence", "task", "split", "templated"),
-            *("department", "age_group", "turns"),
+            *("id", "source", "licence", "task", "split", "templated", "built_question"),
+            *("department", "age_group", "provenance", "turns"),
         ]
         assert chat["age_group"] in ("", *AGE_GROUPS)
         assert chat["task"] in TASKS and chat["split"] in SPLITS
@@ -121,7 +123,16 @@ def test_pairs(corpus: Path) -> None:
     pairs = lines(corpus / "pairs.jsonl")
     assert {p["kind"] for p in pairs} >= set(KINDS)
     for pair in pairs:
-        assert list(pair) == ["id", "source", "task", "turns", "chosen", "rejected", "kind"]
+        assert list(pair) == [
+            "id",
+            "source",
+            "licence",
+            "task",
+            "turns",
+            "chosen",
+            "rejected",
+            "kind",
+        ]
         assert pair["turns"][-1]["role"] == "user"
         assert pair["chosen"] != pair["rejected"]
         assert count_doses(pair["chosen"]) == 0 and not unsafe(pair["chosen"])
@@ -253,12 +264,57 @@ def test_conclusion_names_the_evidence() -> None:
     assert chat is not None and chat.turns[0].role == "user" and len(chat.turns) >= 4
 
 
+@pytest.mark.parametrize("flag", ["大便带脓血", "大便带血", "抽搐", "呼吸费力", "精神不好"])
+def test_red_flags_send_to_hospital_first(flag: str) -> None:
+    case = symptoms.Case("x/2", ("皮疹",), (flag,), ("咳嗽",), "手足口病", False)
+    text = questioning.conclusion(case)
+    assert text.startswith(f"出现{flag}，请立即带孩子去医院急诊。")
+    condition = CONDITIONS["手足口病"]
+    said_at_home = (*condition.care, condition.reason)
+    assert not any(s in text for s in said_at_home if s)
+    assert "注意休息" not in questioning.conclusion(case, "注意休息。")
+    mild = questioning.conclusion(replace(case, present=("流口水",), absent=(flag,)))
+    assert "急诊。" not in mild[:30]
+    held = questioning.conclusion(replace(case, held_out=True))
+    assert not questioning.URGENT.search(held)
+    chat = Chat("u", DXFORMER, "evidiag", True, dialogue("孩子怎么了？", text), split="train")
+    assert not _fit(chat)
+
+
+def test_no_referral_is_rejected_as_terse() -> None:
+    assert not any(RETURNS.search(answer) for answer in _TERSE)
+
+
+def test_a_question_is_not_preferred() -> None:
+    answer = "多喝温水，注意休息，观察孩子的精神和体温，考虑是普通感冒，保持室内空气流通，饮食清淡"
+    for end, fits in (("。", True), ("，现在还发烧吗？", False)):
+        chat = Chat(
+            "p",
+            DXFORMER,
+            "trerecom",
+            False,
+            dialogue("孩子感冒怎么办？", answer + end),
+            split="train",
+        )
+        assert _fit(chat) is fits
+
+
 @pytest.mark.parametrize(
     ("raw", "clean"),
     [
         ("您好,问题分析：孩子感冒了 ，意见建议：多喝水!!祝宝宝早日康复！", "孩子感冒了，多喝水！"),
         ("孩子 发烧 38.5 度。希望我的解释对你有所帮助。", "孩子发烧38.5度。"),
         ("张医生说没事", "医生说没事。"),
+        ("宝宝体温38.5度以上建议口服退热药。", "宝宝体温38.5度以上建议口服退热药。"),
+        ("多数患儿在六个月以上建议接种。", "多数患儿在六个月以上建议接种。"),
+        (
+            "注意观察精神和尿量，如有问题及时就医。",
+            "注意观察精神和尿量，如有问题及时就医。",
+        ),
+        ("多喝水。以上是我的建议。", "多喝水。"),
+        ("多喝水。以上建议仅供参考。", "多喝水。"),
+        ("多喝水。如有问题可以再问。", "多喝水。"),
+        ("由于医生忙，任何医生都可以。", "由于医生忙，任何医生都可以。"),
         ("&nbsp;要注意休息<br>多喝水", "要注意休息多喝水。"),
     ],
 )

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training import export, golden
+from training import card, evaluate, export, golden
 from training.batches import TASKS
+from training.config import EOS
 from training.experts import adapted, gate_statistics, task_gate_means
 from training.golden import Answer
 from training.stages import adapter, cpt, dfpo, sft
@@ -186,16 +187,58 @@ def test_golden_tensors_are_those_of_the_exported_files(run):
 def test_golden_refuses_what_cannot_be_compared(run, monkeypatch):
     tokens = list(range(3, 35))
     good = Answer("q", [3], tokens, "t", 0.5, 32)
-    assert good.qualifies()
+    assert good.qualifies(EOS)
     for chosen, margin, distinct in (
         ([2, *tokens[1:]], 0.5, 32),
         (tokens[:20], 0.5, 20),
         (tokens, 1e-4, 32),
         (tokens, 0.5, 15),
     ):
-        assert not Answer("q", [3], chosen, "t", margin, distinct).qualifies()
-    assert not Answer("q", [3], tokens, "t\ufffd", 0.5, 32).qualifies()
+        assert not Answer("q", [3], chosen, "t", margin, distinct).qualifies(EOS)
+    assert not Answer("q", [3], tokens, "t\ufffd", 0.5, 32).qualifies(EOS)
     bad = Answer("q", [3], [2] * 32, "t", 0.5, 1)
     monkeypatch.setattr(golden, "answer", lambda *_: bad)
     with pytest.raises(ValueError, match="no prompt"):
         golden.golden(run)
+
+
+def test_a_foreign_base_is_rounded_as_convert_rounds_it(tmp_path):
+    """A Qwen3 base from the tokenizer to the evaluation: what the bases of others have to go through."""
+    transformers = pytest.importorskip("transformers")
+    out = tmp_path / "run"
+    words = make_run(out, preset()).tokenizer()
+    sizes = transformers.Qwen3Config(
+        vocab_size=words.vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    base = tmp_path / "base"
+    transformers.AutoModelForCausalLM.from_config(sizes).save_pretrained(base)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (out / "tokenizer" / name).is_file():
+            shutil.copy(out / "tokenizer" / name, base / name)
+    run = make_run(out, preset(base=str(base)))
+    for stage in (cpt.cpt, sft.sft, dfpo.dfpo, adapter.first, adapter.finish, adapter.twin):
+        stage(run)
+    export.export(run)
+    assert not (out / "checkpoint" / "quantized.safetensors").exists()
+    plain, rounded = export.float_model(run, "adapter"), export.device_model(run, "adapter")
+    before, after = dict(plain.named_parameters()), dict(rounded.named_parameters())
+    name = "model.layers.0.mlp.gate_proj.weight"
+    step = before[name].abs().amax() / 7
+    assert 0 < (before[name] - after[name]).abs().max() <= step
+    head = after["model.embed_tokens.weight"]  # 8 bits: the rows keep their length
+    assert torch.allclose(
+        head, before["model.embed_tokens.weight"], atol=float(head.abs().max()) / 100
+    )
+    evaluate.evaluate(run)
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["systems"]["base"]["title"] == "base checkpoint"
+    card.card(run)
+    assert "| width, layers, heads, MLP | 32, 2, 2, 64 |" in (out / "MODEL_CARD.md").read_text()

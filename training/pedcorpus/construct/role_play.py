@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from ..clean import CHILD, finish, tidy
 from ..doses import NOTICE, strip_doses
 from ..phrasing import listing, pick
+from ..readers.conditions import CONDITIONS
 from ..readers.headings import LABELS
-from ..readers.kg import Disease, opening
+from ..readers.kg import Disease, opening, sound
 from ..readers.kg_talks import QUESTIONS
 from ..record import Chat, dialogue
+from ..sources import CHINAXIV
 from ..tasks import task_of
 from .jobs import Job
 from .made import made
@@ -81,6 +83,14 @@ _NO_TERM = re.compile(
     "^(?:该|本|此|这|那|其|它|他|我|你|目的|目标|原因|关键|主要|重点|结果|结论|研究|方法|因此|所以|"
     "但|而|如果|可能|一般|通常|多数|部分|少数|以上|上述|前者|后者)|的$|是$"
 )
+# Papers define what they study, of any field; and their sentences start before the term.
+_NO_ILLNESS = re.compile(
+    "表明|认为|发现|摘要|[】（(]|^所谓|^由于|^因为|^随着|^关于|^对|因素|看成|本质|[A-Za-z]$|乳腺"
+)
+# Names of illnesses that `_ILLNESS` does not know by their end.
+_KNOWN = re.compile(
+    "(?:紫癜|[唇腭]裂|破伤风|发育不[良全]|龋|窒息|癫痫|哮喘|脱位|瘫|缺损|佝偻|早产|水痘|结核)$"
+)
 _POINTS_AWAY = re.compile(
     r"[见如]?(?:图|表)\s*\d|见附|上图|下图|上表|下表|参见|详见|如前所述|本书|本章"
 )
@@ -150,6 +160,8 @@ def from_text(job: Job) -> Iterator[Chat]:
         term = match.group("term") if match else ""
         if not term or _NO_TERM.search(term) or term in defined:
             continue
+        if job.source == CHINAXIV and not _names_illness(term):
+            continue
         follow = next((j for j in range(i + 1, len(found)) if _DEFINES.match(found[j])), len(found))
         answer = _answer(found[i:follow], 220)
         if answer:
@@ -164,6 +176,14 @@ def from_text(job: Job) -> Iterator[Chat]:
         if answer and answer not in given:
             question = _ask(subject, label, job.id)
             yield made(job, dialogue(question, answer), _task(job, question), "offline", part="s")
+
+
+def _names_illness(term: str) -> bool:
+    """Whether a term of a paper, without its abbreviation, is the name of an illness."""
+    bare = re.sub(r"[（(][^（）()]*[）)]$", "", term)
+    if _NO_ILLNESS.search(bare):
+        return False
+    return bare in CONDITIONS or bool(_ILLNESS.search(bare) or _KNOWN.search(bare))
 
 
 def _task(job: Job, question: str) -> str:
@@ -182,8 +202,9 @@ def say(name: str, relation: str, values: tuple[str, ...], salt: str) -> str:
 
 def from_facts(job: Job) -> Iterator[Chat]:
     """A question per relation of a graph, in the phrasings of the builder's own graph reader."""
-    name, facts = job.topic[0], {r: values[:10] for r, values in job.facts}
-    disease = Disease(name, job.pediatric, {r: list(values) for r, values in facts.items()})
+    name = job.topic[0]
+    disease = sound(Disease(name, job.pediatric, {r: list(v[:10]) for r, v in job.facts}))
+    facts = {r: tuple(values) for r, values in disease.facts.items()}
     asked: list[tuple[str, str, str]] = []  # kind of fact, question, answer
     for kind, (phrasings, relations) in QUESTIONS.items():
         needed = next((r for r in relations if r != "opening"), "易感人群")

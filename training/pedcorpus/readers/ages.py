@@ -16,6 +16,12 @@ _BESIDE = (
 _YEARS = re.compile(rf"{_NUMBER}\s*(?:周)?岁")
 _MONTHS = re.compile(_BESIDE.replace("%s", "月"))
 _DAYS = re.compile(_BESIDE.replace("%s", "天"))
+# "孩子这两天发烧" and "女儿两天没拉" tell how long something lasts: days are an age only beside these.
+_DAYS_OLD = re.compile(
+    rf"新生|早产|出生|刚生|满月|黄疸|(?<!肚)脐|{_NUMBER}天(?:大|的?(?:宝|婴|孩|男|女))|日龄"
+)
+_CLAUSE = re.compile("[。！？；]")
+PEDIATRIC_GROUPS = ("新生儿", "婴儿", "幼儿", "学龄前", "学龄", "青少年")
 _NEWBORN = re.compile("新生儿|早产儿|刚出生")
 _INFANT = re.compile("婴儿(?!床|车|肝炎综合征)|男婴|女婴")
 _ADULT = re.compile("老公|老婆|老人|成年人|我[爸妈]|父亲患|母亲患|更年期")
@@ -44,7 +50,7 @@ def age_group(text: str) -> str:
     found = []
     for pattern, unit in ((_YEARS, 1.0), (_MONTHS, 12.0), (_DAYS, 365.0)):
         match = pattern.search(text)
-        if match is not None:
+        if match is not None and (pattern is not _DAYS or _is_age(text, match)):
             value = _value(next(part for part in match.groups() if part)) / unit
             found.append((match.start(), value))
     if found and min(found)[1] < 120:  # the age named first is the patient's
@@ -56,12 +62,23 @@ def age_group(text: str) -> str:
     return "成人" if _ADULT.search(text) else ""
 
 
+def _is_age(text: str, days: re.Match[str]) -> bool:
+    """Whether a number of days is an age, by the words of its sentence."""
+    number = next(i for i, part in enumerate(days.groups(), 1) if part)
+    if text[max(0, days.start(number) - 1) : days.start(number)] in ("这", "近", "前", "头", "后"):
+        return False
+    start = max((m.end() for m in _CLAUSE.finditer(text, 0, days.start())), default=0)
+    end = _CLAUSE.search(text, days.end())
+    return bool(_DAYS_OLD.search(text[start : end.start() if end else len(text)]))
+
+
 def about_child(question: str) -> bool:
     """Whether the patient of the question is a child and not its mother."""
     if PREGNANT.search(question):
         return False
     stated = age_group(question)
-    return stated != "成人" and (bool(stated) or is_pediatric(question))
+    named = bool(stated) or _DAYS.search(question) is not None or is_pediatric(question)
+    return stated != "成人" and named
 
 
 def department_of(pediatric: bool) -> str:

@@ -114,7 +114,7 @@ def talks(ledger: Ledger) -> Iterator[Chat]:
                 f"own-talk-{n}-{i}",
                 OWN,
                 item["task"],
-                False,
+                True,
                 dialogue(question, answer),
                 f"own/talk{n}",
                 "train",

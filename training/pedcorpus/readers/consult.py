@@ -151,6 +151,10 @@ def _child_case(record: dict) -> bool:
     return record.get("cate1") == "儿科" or "儿" in str(record.get("cate2", ""))
 
 
+# A model that says its name: the answers were polished by another project's assistant.
+_OTHER_MODEL = re.compile("我是仲景|智能医学助手")
+
+
 def cmtmedqa(library: Library, ledger: Ledger, limit: int = 0) -> Iterator[Chat]:
     """Multi-turn consultations: the pediatric ones test with their first exchange, others train.
 
@@ -174,6 +178,10 @@ def cmtmedqa(library: Library, ledger: Ledger, limit: int = 0) -> Iterator[Chat]
         turns = dialogue(*(text for pair in pairs if all(pair) for text in pair))
         if not turns:
             ledger.drop(ZHONGJING, "nothing but courtesies", exchanges[0][0])
+            continue
+        named = next((t.text for t in turns[1::2] if _OTHER_MODEL.search(t.text)), "")
+        if named:
+            ledger.drop(ZHONGJING, "speaks as another model", named)
             continue
         if not child and INTIMATE.search("".join(t.text for t in turns)):
             ledger.drop(ZHONGJING, "adult: over the limit, intimate or too long", turns[0].text)
@@ -320,7 +328,7 @@ def medical_sft(library: Library, ledger: Ledger, limit: int) -> Iterator[Chat]:
 
 
 def baby(library: Library, ledger: Ledger) -> Iterator[Chat]:
-    """Parenting answers: Markdown marks and emoji go, the first paragraphs stay."""
+    """Parenting answers of a language model: Markdown marks go, the first paragraphs stay."""
     for i, record in enumerate(library.records(BABY, "server/data/few-shot-samples.json", ledger)):
         ledger.saw(BABY)
         answer = clean_answer(re.sub(r"[*#>`]+|^\s*-+\s*", "", record["answer"], flags=re.M))
@@ -335,7 +343,7 @@ def baby(library: Library, ledger: Ledger) -> Iterator[Chat]:
             f"baby-{i}",
             BABY,
             "trerecom",
-            False,
+            True,
             dialogue(clean_question(record["question"]), cut),
             department="儿科",
             provenance=f"server/data/few-shot-samples.json#{i}",

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..archive import Library
 from ..clean import CHILD, tidy
@@ -56,6 +56,27 @@ class Disease:
     def get(self, relation: str) -> list[str]:
         """The values of a relation, possibly none."""
         return self.facts.get(relation, [])
+
+
+# Illnesses with a germ: that they do not spread is not for a graph to say.
+_GERM = re.compile(
+    "感染|细菌|真菌|霉菌|病毒|流感|流行性|结核|传染|链球菌|葡萄球菌|杆菌|支原体|衣原体|螺旋体|梅毒|淋病|"
+    "痢疾|麻疹|水痘|风疹|百日咳|白喉|伤寒|霍乱|手足口|疱疹|脓疱|疥|[头体股手足]癣"
+)
+# "少饮" stands where the crawled page had "多饮", also with diabetes; nobody should drink little.
+_LITTLE_DRINK = re.compile("^(?:.{0,6}[和、，])?(?:忌|宜|应)?少[饮喝]水?$")
+
+
+def sound(disease: Disease) -> Disease:
+    """The disease without the values of the graph that are known to be wrong."""
+
+    def right(relation: str, value: str) -> bool:
+        if relation == "传染方式" and _NO_INFECTION.search(value):
+            return not _GERM.search(disease.name)
+        return not _LITTLE_DRINK.search(value)
+
+    facts = {r: [v for v in values if right(r, v)] for r, values in disease.facts.items()}
+    return replace(disease, facts={r: values for r, values in facts.items() if values})
 
 
 def _values(name: str, relation: str, raw: list[str]) -> list[str]:
@@ -221,7 +242,7 @@ def page(disease: Disease) -> str:
 def pages(found: list[Disease], ledger: Ledger, limit: int) -> Iterator[Text]:
     """One page per disease, children's diseases first, at most `limit`."""
     for i, disease in enumerate(found[:limit]):
-        text = page(disease)
+        text = page(sound(disease))
         if len(text) < 60:
             ledger.drop(KG, "short page", text)
             continue

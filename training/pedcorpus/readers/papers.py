@@ -22,14 +22,43 @@ _META = re.compile(
     r"E-?mail|责任编辑|分类号|引用格式|单位[:：]|^[图表]\s*\d|^Fig|^Table|投稿|摘\s*要[:：]?$|"
     r"版权|ORCID|http"
 )
+_MATHS = re.compile(r"\$([^$\n]{0,120})\$")
+_RAISED = re.compile(r"\s*(?:\^|\\textsuperscript)\s*\{?[\s\[\]\d,，~\-–—]+\}?\s*")  # a citation
+_SYMBOLS = (
+    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?\s*(?:\{?\\(?:mathrm|mathsf|text|rm)\b[\s{~]*)*C"), "℃"),
+    (re.compile(r"\\mathord|\\(?:mathrm|mathsf|mathbf|text|rm)\b"), ""),
+    (re.compile(r"\\%"), "%"),
+    (re.compile(r"\\times\b"), "×"),
+    (re.compile(r"\\sim\b"), "~"),
+    (re.compile(r"[\s{}]|\\[,;!]"), ""),
+    (re.compile(r"(?<!\d)(?<![\d%℃])~|~(?!\d)"), ""),  # without a number on both sides: a space
+    (re.compile("°C"), "℃"),
+    (re.compile(r"\^?\\circ\b"), "°"),
+    (re.compile(r"\^\[[\d,，~\-–—]+\]$"), ""),
+)
+_CIRCLED = re.compile(r"\\textcircled(\d)")
+_UNIT = "(?:%|℃|°|min|h|s|ms|m|mm|cm|km|g|kg|mL|ml|L)"  # amounts of a medicine go elsewhere
+_NUMBER = rf"\d[\d.,]*{_UNIT}?"
+_NUMBERS = re.compile(rf"\(?[~×]?{_NUMBER}(?:[~×\-–—]{_NUMBER})*×?\)?|[①-⑳]")
 _CITATION = re.compile(
-    r"\$[^$\n]{0,120}\$|\\\w+|\[[\d,，\-–—~\s.]+[\]」]|［[\d,，\-–—~]+］|\^\S+|"
+    r"\\\w+|\[[\d,，\-–—~\s.]+[\]」]|［[\d,，\-–—~]+］|\^\S+|"
     r"\([A-Z][^()]{2,80},? ?\d{4}[a-z]?[^()]*\)|（[^（）]{0,60}(?:19|20)\d\d[a-z]?[^（）]{0,60}）"
 )
 _BOILERPLATE = re.compile(
     "本站资料|敏感议题|请留意自身状态|阅读时|触发警告|不构成医疗建议|本词条|_$"
 )
 _SPACED_NUMBER = re.compile(r"(?<=\d) (?=[\d.%])|(?<=\.) (?=\d)")
+
+
+def _plain_maths(match: re.Match[str]) -> str:
+    """Inline maths that is only a number with its unit as text, other maths as it stands."""
+    text = match.group(1)
+    if _RAISED.fullmatch(text):
+        return ""
+    for symbol, plain in _SYMBOLS:
+        text = symbol.sub(plain, text)
+    text = _CIRCLED.sub(lambda m: chr(ord("①") + int(m.group(1)) - 1), text)
+    return text if _NUMBERS.fullmatch(text) else match.group()
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -42,6 +71,10 @@ def _paragraphs(text: str) -> Iterator[str]:
             or "<table" in raw
             or _META.search(raw[:160])
         ):
+            continue
+        raw = _MATHS.sub(_plain_maths, raw)
+        if _MATHS.search(raw):
+            yield raw  # a formula: without it the sentence says nothing; counted by the caller
             continue
         raw = (
             re.sub(rf"(?<=[{HAN}])(?:\d{{1,2}}[,，\-]?)+(?=[。，；])", "", _CITATION.sub("", raw))
@@ -69,7 +102,7 @@ def _good(text: str) -> bool:
     if not 60 <= len(text) <= 1500 or han_share(text) < 0.86 or find_personal(text) or loops(text):
         return False
     if (
-        re.search(r"[\\{}^_|<>=±]|\d\s\d|(?:[A-Za-z]+ ){4}", text)
+        re.search(r"[\\{}^_|<>=±$]|\d\s\d|(?:[A-Za-z]+ ){4}", text)
         or len(re.findall(r"\d", text)) > len(text) * 0.06
     ):
         return False

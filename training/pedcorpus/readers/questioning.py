@@ -8,6 +8,7 @@ from ..ledger import Ledger
 from ..phrasing import listing, number, pick, some
 from ..record import Chat, dialogue
 from ..sources import DXFORMER
+from ..split import hashed
 from .conditions import CONDITIONS, Condition
 from .symptoms import Case
 
@@ -108,10 +109,24 @@ def _fits(case: Case) -> bool:
     return bool(re.search(needs, said)) and not re.search(excludes, said)
 
 
-def conclusion(case: Case, advice: str = "") -> str:
-    """The diagnosis with the evidence item by item, the next check, advice and signs to return."""
+# Symptoms with which a child belongs into a hospital now.
+RED_FLAG = re.compile(
+    "带血|脓血|便血|血便|吐血|呕血|抽搐|惊厥|呼吸费力|呼吸困难|精神不好|发青|发绀|大便发黑|昏迷|嗜睡|意识"
+)
+URGENT = re.compile("^出现[^，。]{1,40}，请立即带孩子去医院急诊。")
+
+
+def conclusion(case: Case, advice: str = "", held: bool = False) -> str:
+    """The diagnosis with the evidence item by item, the next check, advice and signs to return.
+
+    With a red flag the way to the hospital comes first and nothing is said of care at home; what is
+    held out keeps its wording.
+    """
     condition = CONDITIONS.get(case.label, Condition())
-    parts = [
+    flags = [s for s in case.positive if RED_FLAG.search(s)]
+    urgent = bool(flags) and not (held or case.held_out)
+    parts = [f"出现{listing(flags, '和')}，请立即带孩子去医院急诊。"] if urgent else []
+    parts += [
         pick(SUPPORT, case.id, "support")
         .format(p="、".join(case.positive[:7]))
         .replace("有有", "有")
@@ -119,6 +134,8 @@ def conclusion(case: Case, advice: str = "") -> str:
     if case.absent:
         parts.append(pick(AGAINST, case.id, "against").format(a=listing(case.absent[:5], "或")))
     parts.append(pick(VERDICT, case.id, "verdict").format(d=case.label))
+    if urgent:
+        return "".join([*parts, f"到医院后由医生做{pick(condition.checks, case.id)}来确认。"])
     if condition.reason and _fits(case) and number(case.id, "reason") % 2:
         parts.append(condition.reason)
     parts.append(pick(NEXT, case.id, "next").format(c=pick(condition.checks, case.id)))
@@ -198,7 +215,8 @@ def questioning(case: Case) -> Chat | None:
                 case.id,
             )
         )
-    texts.append(conclusion(case))
+    held = hashed(f"case/{case.id}", "evidiag") != "train"
+    texts.append(conclusion(case, held=held))
     split = "test" if case.held_out else ""
     return Chat(
         f"case-{case.id}",

@@ -28,6 +28,8 @@ _NOT_TOLD = re.compile(
     "|湿疹|贫血|荨麻疹|胀气|过敏|胎|衰竭|综合征|糖尿|高血压|脱水|便秘|鹅口疮|心率|血红|痔|脐|咯血|早搏|"
     "紊乱|粘膜|先天|肠管|过敏$"
 )
+# What no child has: slips of the annotators, from the drop-down list of another department.
+_ADULT = re.compile("宫颈|子宫|月经|白带|阴道|阳痿|早泄|遗精|前列腺|性欲|孕|流产|乳房胀|更年期")
 SPOKEN = {
     "鼻流涕": "流鼻涕",
     "中等度热": "发烧",
@@ -155,8 +157,46 @@ _SAID_AS = {
 }
 
 
-def heard(case: Case, said: str) -> Case:
-    """The case with only the symptoms that a conversation has touched."""
+# Narrower than `_SAID_AS`: words that say that the symptom is there, unless the clause denies it.
+_AFFIRMED_AS = {
+    "发烧": "发烧|发热|烧到|高烧|低烧",
+    "高烧": "高烧|高热",
+    "低烧": "低烧|低热",
+    "流鼻涕": "鼻涕|流涕",
+    "有痰": "痰",
+    "呕吐": "吐(?!奶泡|泡泡|气|字)",
+    "腹泻": "拉肚子|腹泻|拉稀",
+    "大便稀": "稀",
+    "胃口不好": "食欲差|食欲下降|胃口差",
+    "肚子胀": "胀",
+    "肚子疼": "肚子[疼痛]|腹痛",
+    "打喷嚏": "喷嚏",
+    "气喘": "喘",
+    "喘息": "喘",
+    "声音沙哑": "哑",
+    "皮疹": "疹|疙瘩|红点",
+    "大便有黏液": "粘液|黏液",
+    "大便发绿": "绿",
+    "大便带血": "带血|血丝",
+    "哭闹": "哭|闹",
+}
+_DENIES = re.compile(
+    "不|没|无|未|正常|好了|以前|之前|小时候|怕|担心|会不会|是否|吗|呢|？|如果|要是|万一"
+)
+
+
+def affirmed(symptom: str, told: str) -> bool:
+    """Whether one of the clauses that a parent says has the symptom and does not deny it."""
+    words = re.compile(_AFFIRMED_AS.get(symptom, re.escape(symptom.removeprefix("有"))))
+    clauses = re.findall("[^，。！；？]+？?", told)
+    return any(words.search(clause) and not _DENIES.search(clause) for clause in clauses)
+
+
+def heard(case: Case, said: str, told: str = "") -> Case:
+    """The case with only the symptoms that a conversation has touched.
+
+    An absent symptom goes too when the parent says in `told` that it is there.
+    """
 
     def touched(symptom: str) -> bool:
         return (
@@ -164,7 +204,8 @@ def heard(case: Case, said: str) -> Case:
         )
 
     present = tuple(s for s in case.present if touched(s))
-    return replace(case, present=present, absent=tuple(s for s in case.absent if touched(s)))
+    absent = tuple(s for s in case.absent if touched(s) and not affirmed(s, told))
+    return replace(case, present=present, absent=absent)
 
 
 def spoken(symptom: str) -> str:
@@ -173,10 +214,13 @@ def spoken(symptom: str) -> str:
 
 
 def _case(name: str, record: dict, held_out: bool) -> Case:
-    explicit = [s for s, v in record["exp_sxs"].items() if v == "1" and not _NOT_TOLD.search(s)]
-    asked = {
-        s: v for s, v in record["imp_sxs"].items() if not _NOT_TOLD.search(s) and s not in explicit
-    }
+
+    def told(symptom: str) -> bool:
+        # what is held out keeps its wording
+        return not (_NOT_TOLD.search(symptom) or (not held_out and _ADULT.search(symptom)))
+
+    explicit = [s for s, v in record["exp_sxs"].items() if v == "1" and told(s)]
+    asked = {s: v for s, v in record["imp_sxs"].items() if told(s) and s not in explicit}
     label: str = record["label"]
     label = LABELS.get(label) or label
 
@@ -195,6 +239,8 @@ def _case(name: str, record: dict, held_out: bool) -> Case:
     first = unique(explicit, set())
     present = unique([s for s, v in asked.items() if v == "1"], set(first))
     absent = unique([s for s, v in asked.items() if v == "0"], {*first, *present})
+    if not held_out:  # what is there under a longer name is not absent
+        absent = tuple(a for a in absent if not any(a in there for there in first + present))
     if not first:
         first, present = present[:1], present[1:]
     return Case(f"{name}/{record['pid']}", first, present, absent, label, held_out)
