@@ -7,7 +7,8 @@ first package is the one that others have to beat. Items are the held-out test d
 those written by people decide, those put together from templates stand in a column of their own.
 Answers are greedy, with the package's own repetition penalty and with none. --items takes so many of
 each task and kind; a bar that needs more then says that it was not measured. --answers DIR keeps the
-answers at the package's penalty, DIR/0.jsonl for the first package, to be read or to be judged.
+answers at the package's penalty, DIR/0.jsonl for the first package, to be read or to be judged. With
+--cache DIR a package that was measured on the same dialogues is not measured again.
 """
 
 import argparse
@@ -20,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from training.metrics import keep as measurements
 from training.metrics.answers import Answer, answer_items, save_answers, text_counts
 from training.metrics.barlist import bars_of, bars_table
 from training.metrics.baselines import TrainingAnswers, training_answers
 from training.metrics.bootstrap import mean_interval, ratio_interval
 from training.metrics.gates import total_variation
 from training.metrics.items import Item, choose, read_items
+from training.metrics.keep import Measurement
 from training.metrics.likelihood import Scores, score_items
 from training.metrics.ngram import corrected, rouge_l, signature
 from training.package import PackageModel, load_package, package_gates
@@ -69,15 +72,6 @@ class Rivals:
         """Per item the numbers of the pool whose mean over these items is the highest."""
         pools = [np.array([numbers[item.key] for item in items]) for numbers in found.values()]
         return max(pools, key=lambda numbers: float(numbers.mean()))
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured of a package: numbers, scores to compare editions by, and its answers."""
-
-    numbers: dict
-    scores: dict[str, Scores]
-    answers: list[Answer]
 
 
 def likelihood(scores: Scores, items: int) -> dict:
@@ -200,12 +194,18 @@ def compare(first: Measurement, other: Measurement) -> dict[str, dict]:
 
 
 def run_bars(
-    folders: Iterable[Path], corpus: Path, most: int = 0, keep: Path | None = None
+    folders: Iterable[Path],
+    corpus: Path,
+    most: int = 0,
+    keep: Path | None = None,
+    cache: Path | None = None,
 ) -> dict:
     """Measures packages one after the other -> what goes into the file.
 
-    keep: folder for the answers. Raises ValueError for packages with different tasks.
+    keep: folder for the answers; cache: folder of measurements (`training.metrics.keep`), which are
+    taken over where nothing has changed. Raises ValueError for packages with different tasks.
     """
+    folders = list(folders)
     packages = [load_package(folder) for folder in folders]
     known = packages[0].tasks
     odd = [package.name for package in packages if set(package.tasks) != set(known)]
@@ -213,7 +213,15 @@ def run_bars(
         raise ValueError(f"{odd} do not have the tasks of {packages[0].name}: {known}")
     items = read_items(corpus, known, "test")
     rivals = Rivals({pool: training_answers(corpus, known, pool) for pool in ("all", "human")})
-    measured = [measure(package, items, rivals, most) for package in packages]
+    measured: list[Measurement] = []
+    for folder, package in zip(folders, packages, strict=True):
+        path = cache / f"{measurements.key_of(folder, corpus, most)}.json" if cache else None
+        found = measurements.read(path, items) if path else None
+        if found is None:
+            found = measure(package, items, rivals, most)
+            if path:
+                measurements.write(path, found, items)
+        measured.append(found)
     if keep is not None:
         for i, one in enumerate(measured):
             save_answers(keep / f"{i}.jsonl", one.answers)
@@ -237,8 +245,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--items", type=int, default=0, help="most items per task and kind")
     parser.add_argument("--answers", type=Path, help="folder to keep the answers in")
+    parser.add_argument("--cache", type=Path, help="folder of measurements made before")
     options = parser.parse_args()
-    result = run_bars(options.package, options.corpus, options.items, options.answers)
+    result = run_bars(
+        options.package, options.corpus, options.items, options.answers, options.cache
+    )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, ensure_ascii=False, indent=1) + "\n"
     options.out.write_text(text, encoding="utf-8")

@@ -262,3 +262,21 @@ def test_scores_of_some_items() -> None:
     scores = Scores(np.array([1.0, 2.0, 4.0]), np.array([1, 2, 3]), np.array([2, 2, 4]), 5)
     some = scores.only(np.array([True, False, True]))
     assert some.loss == 5 / 4 and some.characters.sum() == 6 and some.left_out == 5
+
+
+def test_a_measurement_is_taken_over_where_nothing_has_changed(
+    short, corpus, result, tmp_path, monkeypatch
+):
+    folders = [short / "tiny", short / "tiny-routed"]
+    assert bars.run_bars(folders[:1], corpus, cache=tmp_path)["packages"][0]["bytes"] > 0
+    monkeypatch.setattr(bars, "measure", lambda *_: pytest.fail("measured again"))
+    again = bars.run_bars(
+        [folders[0], folders[0]], corpus, keep=tmp_path / "answers", cache=tmp_path
+    )
+    assert again["packages"][1].pop("against_first").keys() == set(TASKS)
+    for found in again["packages"]:
+        old = result["packages"][0]
+        assert {**found, "seconds": 0} == {**old, "seconds": 0}
+    assert (tmp_path / "answers" / "0.jsonl").read_text().count("\n") > 0
+    with pytest.raises(pytest.fail.Exception):  # other items
+        bars.run_bars(folders[:1], corpus, most=2, cache=tmp_path)
