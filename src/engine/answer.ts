@@ -1,7 +1,13 @@
 import { failureName } from '../failure.ts';
 import { TokenStream, type TokenMeanings } from '../text/stream.ts';
-import type { GenerateEvent, GenerateResult, SamplingSettings } from '../worker/api.ts';
+import type {
+  GenerateEvent,
+  GenerateResult,
+  SamplingSettings,
+  TokenLogprob,
+} from '../worker/api.ts';
 import type { Backend } from './backend.ts';
+import { logprobOf } from './logprobs.ts';
 import { sample } from './sampler.ts';
 import type { Session } from './session.ts';
 
@@ -10,6 +16,10 @@ export interface AnswerPlan {
   readonly prompt: readonly number[];
   readonly sampling: SamplingSettings;
   readonly seed: number;
+  /** How many alternatives' log-probabilities beside each token's; undefined: none at all. */
+  readonly logprobs: number | undefined;
+  /** Tokens per second that an earlier prefill made; 0 while there was none. */
+  readonly expectedRate: number;
   readonly stopIds: readonly number[];
   readonly meanings: TokenMeanings;
   readonly onEvent: (event: GenerateEvent) => void;
@@ -22,14 +32,19 @@ type Prefilled = Pick<GenerateResult, 'reusedTokens' | 'prefillTokensPerSecond'>
   /** Logits of the last prompt token; null where the answer was stopped before. */
   readonly logits: Float32Array | null;
 };
-type Decoded = Pick<GenerateResult, 'text' | 'tokens' | 'decodeTokensPerSecond' | 'finish'>;
+type Decoded = Pick<
+  GenerateResult,
+  'text' | 'tokens' | 'decodeTokensPerSecond' | 'finish' | 'logprobs'
+>;
+/** What an answer is without what only the engine knows. */
+export type Answered = Omit<GenerateResult, 'taskSwitchMs' | 'droppedQuestions'>;
 
 /** Computes what the KV cache does not hold of the prompt, then one token after the other. */
 export async function answer(
   backend: Backend,
   session: Session,
   plan: AnswerPlan,
-): Promise<Omit<GenerateResult, 'taskSwitchMs'>> {
+): Promise<Answered> {
   const { logits, ...prefilled } = await prefill(backend, session, plan);
   const decoded = await decode(backend, session, plan, logits);
   return {
@@ -43,15 +58,17 @@ export async function answer(
 async function prefill(
   backend: Backend,
   session: Session,
-  { prompt, onEvent, signal }: AnswerPlan,
+  { prompt, onEvent, signal, expectedRate }: AnswerPlan,
 ): Promise<Prefilled> {
   const reusedTokens = session.reusable(prompt);
+  const start = performance.now();
   const onProgress = (done: number, total: number): void => {
-    onEvent({ kind: 'prefill', done, total });
+    const rate = done === 0 ? expectedRate : perSecond(done, start);
+    const remainingMs = rate === 0 ? null : Math.round(((total - done) * 1000) / rate);
+    onEvent({ kind: 'prefill', done, total, remainingMs });
   };
   backend.truncate(reusedTokens);
   onProgress(0, prompt.length - reusedTokens);
-  const start = performance.now();
   let logits: Float32Array | null = null;
   try {
     const options = { onProgress, ...(signal === undefined ? {} : { signal }) };
@@ -74,6 +91,7 @@ async function decode(
   const stream = new TokenStream(plan.meanings);
   const most = Math.min(sampling.maxTokens, backend.config.capacity - prompt.length);
   const tokens: number[] = [];
+  const logprobs: TokenLogprob[] = [];
   let text = '';
   const say = (piece: string): void => {
     if (piece === '') return;
@@ -94,6 +112,7 @@ async function decode(
       break;
     }
     tokens.push(token);
+    if (plan.logprobs !== undefined) logprobs.push(logprobOf(logits, token, plan.logprobs));
     say(stream.push(token));
     // The last token of a full answer is never computed: nothing follows it.
     if (tokens.length === most) break;
@@ -103,7 +122,9 @@ async function decode(
     plan.onDecodeStep();
   }
   say(stream.flush());
-  return { text, tokens, decodeTokensPerSecond: perSecond(steps, start), finish };
+  const decodeTokensPerSecond = perSecond(steps, start);
+  const asked = plan.logprobs === undefined ? {} : { logprobs };
+  return { text, tokens, decodeTokensPerSecond, finish, ...asked };
 }
 
 /** A rate since `start`, 0 where nothing was done. */

@@ -22,10 +22,37 @@ describe('an answer', () => {
     const prefill = events.filter((event) => event.kind === 'prefill');
     const total = promptOf([{ role: 'user', text: '宝宝发烧怎么办' }]).length;
     expect(result.promptTokens).toBe(total);
-    expect(prefill[0]).toEqual({ kind: 'prefill', done: 0, total });
-    expect(prefill.at(-1)).toEqual({ kind: 'prefill', done: total, total });
+    const remaining = prefill.map((event) => event.remainingMs);
+    expect(prefill[0]).toEqual({ kind: 'prefill', done: 0, total, remainingMs: null });
+    expect(prefill.at(-1)).toEqual({ kind: 'prefill', done: total, total, remainingMs: 0 });
+    expect(remaining.slice(1).every((ms) => typeof ms === 'number' && ms >= 0)).toBe(true);
     expect(result.prefillTokensPerSecond).toBeGreaterThan(0);
     expect(result.decodeTokensPerSecond).toBeGreaterThan(0);
+  });
+
+  it('expects of a long prompt what the last one took', async () => {
+    const { ask, events } = setup('好');
+    await ask('宝宝发烧三天了，还有点咳嗽，晚上睡不好，要不要去医院看看');
+    const before = events.length;
+    await ask('孩子昨天开始拉肚子，今天已经四次了，精神还可以，怎么护理才好');
+    const [first] = events.slice(before);
+    expect(first).toMatchObject({ kind: 'prefill', done: 0 });
+    expect(first?.kind === 'prefill' && (first.remainingMs ?? -1)).toBeGreaterThanOrEqual(0);
+  });
+
+  it('says on request how likely every token was, before penalties', async () => {
+    const { ask } = setup('好的');
+    expect((await ask('问')).logprobs).toBeUndefined();
+    const { logprobs, tokens } = await ask('问', { logprobs: 2 });
+    expect(logprobs?.map(({ id }) => id)).toEqual(tokens);
+    const alone = 10 - Math.log(Math.exp(10) + tokenizer.vocab - 1);
+    for (const { logprob, top } of logprobs ?? []) {
+      expect(logprob).toBeCloseTo(alone, 5);
+      expect(top).toHaveLength(2);
+      expect(top[0]).toMatchObject({ logprob });
+      expect(top[1]?.logprob).toBeCloseTo(alone - 10, 5);
+    }
+    await expect(ask('问', { logprobs: 21 })).rejects.toThrow(/from 0 to 20/);
   });
 
   it('ends at maxTokens without computing the last token', async () => {
@@ -229,5 +256,52 @@ describe('a routed package', () => {
       'routed false',
       'task medkqa',
     ]);
+  });
+});
+
+describe('a long conversation', () => {
+  const exchange = (n: number): Turn[] => [
+    { role: 'user', text: `宝宝第${n}天发烧，有点咳嗽，怎么办？` },
+    { role: 'assistant', text: '多喝水，注意休息。' },
+  ];
+  const talk = (exchanges: number, pinned = -1): Turn[] => [
+    ...Array.from({ length: exchanges }, (_, n) =>
+      exchange(n).map((turn) => (n === pinned ? { ...turn, pinned: true } : turn)),
+    ).flat(),
+    { role: 'user', text: '现在呢？' },
+  ];
+
+  it('goes on where the oldest exchanges no longer fit, and says how many it left out', async () => {
+    const { ask, backend, promptOf } = setup('好');
+    const short = await ask(talk(1));
+    expect(short.droppedQuestions).toBe(0);
+    const long = await ask(talk(20));
+    expect(long.droppedQuestions).toBeGreaterThan(10);
+    expect(long.text).toBe('好');
+    const left = talk(20).slice(2 * long.droppedQuestions);
+    expect(long.promptTokens).toBe(promptOf(left).length);
+    expect(backend.cache.slice(0, long.promptTokens)).toEqual(promptOf(left));
+  });
+
+  it('keeps what is pinned', async () => {
+    const { ask, backend, promptOf } = setup('好');
+    const result = await ask(talk(20, 0));
+    expect(result.droppedQuestions).toBeGreaterThan(10);
+    const first = promptOf(exchange(0));
+    expect(backend.cache.slice(0, first.length)).toEqual(first);
+  });
+
+  it('reuses the cache while nothing more has to go', async () => {
+    const { ask } = setup('多喝水，注意休息。');
+    let grown = 0;
+    for (let n = 3; n < 12; n++) {
+      const before = await ask(talk(n));
+      const turns = talk(n + 1);
+      const after = await ask(turns);
+      if (after.droppedQuestions === before.droppedQuestions) grown += 1;
+      else continue;
+      expect(after.reusedTokens).toBeGreaterThan(0);
+    }
+    expect(grown).toBeGreaterThan(2);
   });
 });

@@ -3,7 +3,7 @@ import { parseManifest } from '../format/layout.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { PackageSource } from '../format/source.ts';
 import type { GpuDevice } from '../gpu/device.ts';
-import { encodeChat } from '../text/template.ts';
+import { encodeParts, joinParts } from '../text/template.ts';
 import { Tokenizer } from '../text/tokenizer.ts';
 import type {
   GenerateEvent,
@@ -13,15 +13,28 @@ import type {
   ModelInfo,
   WorkerCounts,
 } from '../worker/api.ts';
-import { answer } from './answer.ts';
+import { answer, type Answered } from './answer.ts';
 import type { Backend } from './backend.ts';
 import { openWgsl } from './backends/wgsl.ts';
 import { describe } from './info.ts';
 import { checkKnownAnswer } from './known-answer.ts';
+import { MOST_ALTERNATIVES } from './logprobs.ts';
 import { Session } from './session.ts';
+import { turnsInWindow } from './window.ts';
 
 /** An answer needs room for at least this many tokens beside the conversation. */
 export const SMALLEST_ANSWER = 32;
+/** Before a conversation loses its oldest exchanges, an answer may take this share of the cache. */
+const ANSWER_SHARE = 1 / 4;
+/** Where it loses some, the rest fills at most this share. */
+const TARGET_SHARE = 0.6;
+/** A prefill of fewer tokens says little about the speed. */
+const TELLING_PREFILL = 16;
+
+interface Prompt {
+  readonly tokens: readonly number[];
+  readonly droppedQuestions: number;
+}
 
 export interface OpenOptions {
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -51,6 +64,7 @@ export class Engine {
   #stopped = false;
   #decodeSteps = 0;
   #decodeStepsAfterStop = 0;
+  #prefillRate = 0;
 
   constructor(parts: EngineParts) {
     this.info = parts.info;
@@ -112,8 +126,9 @@ export class Engine {
 
   /**
    * Answers the last turn. Aborting the signal ends the answer after at most one more decode
-   * step, with what was said so far and finish 'cancelled'.
-   * @throws Failure Busy, UnknownTask, EmptyPrompt, PromptTooLong, NotRouted, WrongNumbers,
+   * step, with what was said so far and finish 'cancelled'. A conversation that is too long loses
+   * its oldest exchanges, except pinned ones; the result says how many.
+   * @throws RangeError for senseless settings; Failure Busy, UnknownTask, EmptyPrompt, PromptTooLong, NotRouted, WrongNumbers,
    *   DeviceLost
    */
   async generate(
@@ -128,7 +143,8 @@ export class Engine {
       const prompt = this.#prompt(request);
       const taskSwitchMs = this.#enter(request);
       const result = await this.#answer(prompt, request, onEvent, signal);
-      return { ...result, taskSwitchMs };
+      const { droppedQuestions } = prompt;
+      return { ...result, taskSwitchMs, droppedQuestions };
     } finally {
       this.#running = false;
     }
@@ -138,8 +154,11 @@ export class Engine {
     this.#backend.dispose();
   }
 
-  /** The tokens of the conversation, once it is sure that it can be answered. */
-  #prompt({ task, turns }: EngineRequest): number[] {
+  /** The tokens that the model is given, once it is sure that they can be answered. */
+  #prompt({ task, turns, sampling, logprobs = 0 }: EngineRequest): Prompt {
+    if (!Number.isInteger(logprobs) || logprobs < 0 || logprobs > MOST_ALTERNATIVES) {
+      throw new RangeError(`logprobs ${logprobs}: from 0 to ${MOST_ALTERNATIVES}`);
+    }
     const { tasks, template, config } = this.#manifest;
     const info = tasks.find(({ id }) => id === task);
     if (info === undefined) {
@@ -150,12 +169,25 @@ export class Engine {
     if (last === undefined || last.role !== 'user' || last.text.trim() === '') {
       throw new Failure('EmptyPrompt', 'the conversation does not end with a question');
     }
-    const prompt = encodeChat(this.#tokenizer, template, info.system, turns);
-    if (config.capacity - prompt.length < SMALLEST_ANSWER) {
+    const parts = encodeParts(this.#tokenizer, template, info.system, turns);
+    const answer = Math.min(sampling.maxTokens, Math.floor(config.capacity * ANSWER_SHARE));
+    const most = config.capacity - Math.max(SMALLEST_ANSWER, answer);
+    const measured = {
+      system: parts.system.length,
+      separator: parts.separator.length,
+      turns: parts.turns.map(({ tokens }) => tokens.length),
+    };
+    const target = Math.min(most, Math.floor(config.capacity * TARGET_SHARE));
+    const kept = turnsInWindow(turns, measured, { most, target });
+    const tokens = joinParts(parts, kept);
+    if (config.capacity - tokens.length < SMALLEST_ANSWER) {
       const room = `${config.capacity} of which ${SMALLEST_ANSWER} are for the answer`;
-      throw new Failure('PromptTooLong', `${prompt.length} tokens; there is room for ${room}`);
+      throw new Failure('PromptTooLong', `${tokens.length} tokens; there is room for ${room}`);
     }
-    return prompt;
+    const questions = (numbers: readonly number[]): number =>
+      numbers.filter((i) => turns[i]?.role === 'user').length;
+    const all = questions(turns.map((_, i) => i));
+    return { tokens, droppedQuestions: all - questions(kept) };
   }
 
   /** Puts task and mode in place. @returns what a change took in milliseconds, 0 for none */
@@ -174,20 +206,26 @@ export class Engine {
   }
 
   async #answer(
-    prompt: readonly number[],
-    { sampling, seed }: EngineRequest,
+    { tokens: prompt }: Prompt,
+    { sampling, seed, logprobs }: EngineRequest,
     onEvent: (event: GenerateEvent) => void,
     signal: AbortSignal | undefined,
-  ): Promise<Omit<GenerateResult, 'taskSwitchMs'>> {
+  ): Promise<Answered> {
     const onDecodeStep = (): void => {
       this.#decodeSteps += 1;
       if (this.#stopped) this.#decodeStepsAfterStop += 1;
     };
     const { stopIds } = this.#manifest.template;
     const meanings = this.#tokenizer;
-    const plan = { prompt, sampling, seed, stopIds, meanings, onEvent, onDecodeStep, signal };
+    const expectedRate = this.#prefillRate;
+    const how = { sampling, seed, logprobs, stopIds, meanings, expectedRate };
+    const plan = { prompt, ...how, onEvent, onDecodeStep, signal };
     try {
-      return await answer(this.#backend, this.#session, plan);
+      const result = await answer(this.#backend, this.#session, plan);
+      if (prompt.length - result.reusedTokens >= TELLING_PREFILL) {
+        this.#prefillRate = result.prefillTokensPerSecond;
+      }
+      return result;
     } catch (error) {
       // What the cache holds after a failed pass is not known.
       this.#session.forget();

@@ -191,3 +191,36 @@ describe('sampler', () => {
     expect(() => sample(of(0, 1), { ...plain, ...wrong }, [], 1, 1)).toThrow(RangeError);
   });
 });
+
+describe('presence penalty and min-p', () => {
+  const off = { temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1 };
+  const logits = new Float32Array([3, 2.9, 1, -2]);
+
+  it('takes the presence penalty off once, however often a token occurred', () => {
+    const greedy = { ...off, temperature: 0 };
+    expect(sample(logits, { ...greedy, presencePenalty: 0.05 }, [0, 0, 0], 1, 0)).toBe(0);
+    expect(sample(logits, { ...greedy, presencePenalty: 0.2 }, [0], 1, 0)).toBe(1);
+    expect(sample(logits, { ...greedy, presencePenalty: -1 }, [1], 1, 0)).toBe(1);
+  });
+
+  it('comes after the repetition penalty', () => {
+    const greedy = { ...off, temperature: 0, repetitionPenalty: 1.1, presencePenalty: 0.1 };
+    // 3 / 1.1 - 0.1 = 2.627 against 2.9 / 1.1 - 0.1 = 2.536, or 2.9 untouched
+    expect(sample(logits, greedy, [0, 1], 1, 0)).toBe(0);
+    expect(sample(logits, greedy, [0], 1, 0)).toBe(1);
+  });
+
+  it('leaves out what is less likely than the share of the likeliest', () => {
+    const drawn = (minP: number): Set<number> =>
+      new Set(Array.from({ length: 600 }, (_, at) => sample(logits, { ...off, minP }, [], 7, at)));
+    expect([...drawn(0)].sort()).toEqual([0, 1, 2, 3]); // 0.49, 0.44, 0.066, 0.003
+    expect([...drawn(0.05)].sort()).toEqual([0, 1, 2]);
+    expect([...drawn(0.5)].sort()).toEqual([0, 1]);
+    expect([...drawn(1)]).toEqual([0]);
+  });
+
+  it('refuses a share beyond 1 and a penalty that is no number', () => {
+    expect(() => sample(logits, { ...off, minP: 1.5 }, [], 1, 0)).toThrow(RangeError);
+    expect(() => sample(logits, { ...off, presencePenalty: NaN }, [], 1, 0)).toThrow(RangeError);
+  });
+});

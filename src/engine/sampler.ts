@@ -18,9 +18,11 @@ interface Candidate {
  * Chooses the next token from logits [V]. Pure: the same arguments give the same token.
  *
  * In this order: the repetition penalty (a positive logit of a token in `recent` is divided by
- * it, a negative one multiplied), then for temperature 0 the highest logit; otherwise the `topK`
- * highest, softmax with temperature, of these the fewest whose sum reaches `topP`, and one of
- * them by a random number that depends on seed and position alone. Equal logits: lower id first.
+ * it, a negative one multiplied), the presence penalty (taken off the logit of the same tokens),
+ * then for temperature 0 the highest logit; otherwise the `topK` highest, softmax with
+ * temperature, of these the fewest whose sum reaches `topP`, of these those that are at least
+ * `minP` times as likely as the likeliest, and one of them by a random number that depends on
+ * seed and position alone. Equal logits: lower id first.
  *
  * @param recent tokens of the answer so far; the last 256 count
  * @param position where the token will stand in the sequence: the counter of the random number
@@ -35,10 +37,10 @@ export function sample(
 ): number {
   checkSettings(settings);
   checkLogits(logits);
-  const scores = withPenalty(logits, settings.repetitionPenalty, recent);
+  const scores = withPenalties(logits, settings, recent);
   if (settings.temperature === 0 || settings.topK === 1) return argmax(scores);
   const candidates = highest(scores, settings.topK === 0 ? scores.length : settings.topK);
-  return choose(candidates, settings.temperature, settings.topP, randomAt(seed, position));
+  return choose(candidates, settings, randomAt(seed, position));
 }
 
 /** The id of the highest value, the lowest such id. */
@@ -56,7 +58,7 @@ export function argmax(values: Float32Array): number {
 }
 
 function checkSettings(settings: SampleSettings): void {
-  const { temperature, topK, topP, repetitionPenalty } = settings;
+  const { temperature, topK, topP, repetitionPenalty, presencePenalty = 0, minP = 0 } = settings;
   const good =
     Number.isFinite(temperature) &&
     temperature >= 0 &&
@@ -65,7 +67,10 @@ function checkSettings(settings: SampleSettings): void {
     topP >= 0 &&
     topP <= 1 &&
     Number.isFinite(repetitionPenalty) &&
-    repetitionPenalty > 0;
+    repetitionPenalty > 0 &&
+    Number.isFinite(presencePenalty) &&
+    minP >= 0 &&
+    minP <= 1;
   if (!good) throw new RangeError(`sampling settings out of range: ${JSON.stringify(settings)}`);
 }
 
@@ -78,16 +83,18 @@ function checkLogits(logits: Float32Array): void {
   }
 }
 
-function withPenalty(
+function withPenalties(
   logits: Float32Array,
-  penalty: number,
+  { repetitionPenalty, presencePenalty = 0 }: SampleSettings,
   recent: readonly number[],
 ): Float32Array {
-  if (penalty === 1 || recent.length === 0) return logits;
+  if ((repetitionPenalty === 1 && presencePenalty === 0) || recent.length === 0) return logits;
   const scores = logits.slice();
   for (const id of recent.slice(-PENALTY_WINDOW)) {
-    const logit = logits[id];
-    if (logit !== undefined) scores[id] = logit > 0 ? logit / penalty : logit * penalty;
+    const logit = logits[id]; // not the score: a token that occurs twice counts once
+    if (logit === undefined) continue;
+    const repeated = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+    scores[id] = repeated - presencePenalty;
   }
   return scores;
 }
@@ -115,11 +122,10 @@ function highest(scores: Float32Array, count: number): Candidate[] {
   return kept;
 }
 
-/** Softmax of the candidates, cut at `topP`, and the one on which the random number falls. */
+/** Softmax of the candidates, cut at `topP` and `minP`, and the one the random number falls on. */
 function choose(
   candidates: readonly Candidate[],
-  temperature: number,
-  topP: number,
+  { temperature, topP, minP = 0 }: SampleSettings,
   random: number,
 ): number {
   const top = candidates[0]?.logit ?? 0;
@@ -129,7 +135,9 @@ function choose(
   let mass = 0;
   // At least one is kept, whatever topP is.
   while (kept < weights.length && (kept === 0 || mass < topP * total)) {
-    mass += weights[kept] ?? 0;
+    const weight = weights[kept] ?? 0; // of the likeliest: 1
+    if (kept > 0 && weight < minP) break;
+    mass += weight;
     kept += 1;
   }
   let left = random * mass;

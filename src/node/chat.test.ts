@@ -10,6 +10,7 @@ const result = (text: string): GenerateResult => ({
   text,
   tokens: [1, 2],
   promptTokens: 9,
+  droppedQuestions: 0,
   reusedTokens: 0,
   outputTokens: 2,
   prefillTokensPerSecond: 10,

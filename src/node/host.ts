@@ -85,9 +85,13 @@ export class Host {
     signal: AbortSignal,
   ): Promise<GenerateResult> {
     const sampling = samplingOf(this.#options, this.info.sampling);
-    const mode = this.#options.routed ? { routed: true } : {};
+    const { logprobs } = this.#options;
+    const more = {
+      ...(this.#options.routed ? { routed: true } : {}),
+      ...(logprobs === null ? {} : { logprobs }),
+    };
     const work = this.#engine.generate(
-      { task, turns, sampling, seed, ...mode },
+      { task, turns, sampling, seed, ...more },
       (event) => {
         this.#watchdog.touch();
         if (event.kind === 'piece') onPiece(event.text);

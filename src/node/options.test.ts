@@ -35,7 +35,8 @@ describe('the command line of ask', () => {
   });
 
   it('reads every option, before and after the question', () => {
-    const args = '--task evidiag 问 --max-tokens 7 --seed 0 --routed --variant f16 --json';
+    const args =
+      '--task evidiag 问 --max-tokens 7 --seed 0 --routed --variant f16 --json --logprobs 3';
     expect(parse(...args.split(' '), '--package', 'x', '--temperature', '0.5')).toMatchObject({
       question: '问',
       task: 'evidiag',
@@ -44,6 +45,7 @@ describe('the command line of ask', () => {
       routed: true,
       variant: 'f16',
       json: true,
+      logprobs: 3,
       package: 'x',
       temperature: 0.5,
     });
@@ -67,6 +69,11 @@ describe('the command line of ask', () => {
     ['--max-tokens'],
     ['--unknown'],
     ['--greedy', '--temperature', '1'],
+    ['--greedy', '--min-p', '0.1'],
+    ['--min-p', '1.1'],
+    ['--presence-penalty', '3'],
+    ['--json', '--logprobs', '21'],
+    ['--logprobs', '2'],
   ])('refuses %s %s %s', (...args) => {
     expect(refused('问', ...args)).toBe('Usage');
   });
@@ -88,6 +95,8 @@ describe('the sampling of an answer', () => {
     expect(samplingOf(parse('问'), own)).toEqual(own);
     expect(samplingOf(parse('问', '--temperature', '0'), own)).toEqual({ ...own, temperature: 0 });
     expect(samplingOf(parse('问', '--max-tokens', '5'), own)).toEqual({ ...own, maxTokens: 5 });
+    const more = parse('问', '--min-p', '0.05', '--presence-penalty', '0.5');
+    expect(samplingOf(more, own)).toEqual({ ...own, minP: 0.05, presencePenalty: 0.5 });
   });
 
   it('is plain argmax when greedy', () => {

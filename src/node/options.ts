@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { MOST_ALTERNATIVES } from '../engine/logprobs.ts';
 import { Failure } from '../failure.ts';
 import type { SamplingSettings } from '../worker/api.ts';
 
@@ -11,6 +12,10 @@ export interface AskOptions {
   readonly package: string;
   readonly greedy: boolean;
   readonly temperature: number | null;
+  readonly minP: number | null;
+  readonly presencePenalty: number | null;
+  /** How many likeliest tokens to print beside every token; null for no log-probabilities. */
+  readonly logprobs: number | null;
   readonly maxTokens: number | null;
   readonly seed: number | null;
   readonly routed: boolean;
@@ -35,6 +40,12 @@ const seed = number(
   `a whole number from 0 to ${LARGEST_SEED}`,
   (n) => Number.isInteger(n) && n >= 0 && n <= LARGEST_SEED,
 );
+const share = number('a number from 0 to 1', (n) => n >= 0 && n <= 1);
+const penalty = number('a number from -2 to 2', (n) => n >= -2 && n <= 2);
+const alternatives = number(
+  `a whole number from 0 to ${MOST_ALTERNATIVES}`,
+  (n) => Number.isInteger(n) && n >= 0 && n <= MOST_ALTERNATIVES,
+);
 const temperature = number('a number from 0 to 10', (n) => n >= 0 && n <= 10);
 
 function command(): Command {
@@ -48,6 +59,24 @@ function command(): Command {
       new Option('--temperature <t>', 'sampling temperature, 0 is the likeliest token')
         .argParser(temperature)
         .conflicts('greedy'),
+    )
+    .addOption(
+      new Option(
+        '--min-p <share>',
+        'leave out what is less likely than this share of the likeliest',
+      )
+        .argParser(share)
+        .conflicts('greedy'),
+    )
+    .addOption(
+      new Option('--presence-penalty <p>', 'taken off the logit of what was said before')
+        .argParser(penalty)
+        .conflicts('greedy'),
+    )
+    .option(
+      '--logprobs <n>',
+      'with --json: how likely every token and the n likeliest were',
+      alternatives,
     )
     .option('--max-tokens <n>', 'longest answer', count)
     .option('--seed <n>', 'makes a sampled answer repeatable', seed)
@@ -68,6 +97,9 @@ interface Parsed {
   package: string;
   greedy: boolean;
   temperature?: number;
+  minP?: number;
+  presencePenalty?: number;
+  logprobs?: number;
   maxTokens?: number;
   seed?: number;
   routed: boolean;
@@ -92,12 +124,18 @@ export function parseOptions(args: readonly string[]): AskOptions | null {
   const parsed = program.opts<Parsed>();
   const question = program.args.length === 0 ? null : program.args.join(' ');
   if (parsed.json && question === null) throw new Failure('Usage', '--json needs a question');
+  if (parsed.logprobs !== undefined && !parsed.json) {
+    throw new Failure('Usage', '--logprobs needs --json');
+  }
   return {
     question,
     task: parsed.task ?? null,
     package: parsed.package,
     greedy: parsed.greedy,
     temperature: parsed.temperature ?? null,
+    minP: parsed.minP ?? null,
+    presencePenalty: parsed.presencePenalty ?? null,
+    logprobs: parsed.logprobs ?? null,
     maxTokens: parsed.maxTokens ?? null,
     seed: parsed.seed ?? null,
     routed: parsed.routed,
@@ -110,7 +148,12 @@ export function parseOptions(args: readonly string[]): AskOptions | null {
 export function samplingOf(options: AskOptions, defaults: SamplingSettings): SamplingSettings {
   const base = options.greedy
     ? { ...defaults, temperature: 0, topK: 0, topP: 1, repetitionPenalty: 1 }
-    : { ...defaults, temperature: options.temperature ?? defaults.temperature };
+    : {
+        ...defaults,
+        temperature: options.temperature ?? defaults.temperature,
+        ...(options.minP === null ? {} : { minP: options.minP }),
+        ...(options.presencePenalty === null ? {} : { presencePenalty: options.presencePenalty }),
+      };
   return { ...base, maxTokens: options.maxTokens ?? defaults.maxTokens };
 }
 

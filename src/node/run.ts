@@ -68,6 +68,7 @@ async function answerOnce(
       backend,
       variant,
       adapter,
+      ...(result.logprobs === undefined ? {} : { logprobs: result.logprobs }),
     };
   }
 }

@@ -34,10 +34,13 @@ export function dangerBanner(text: string): string {
 /** The line after an answer. */
 export function statistics(result: GenerateResult, info: Engine, seed: number): string {
   const rate = (value: number): string => (value === 0 ? '-' : value.toFixed(1));
+  const dropped = result.droppedQuestions;
+  const left = dropped === 0 ? [] : [`the oldest ${dropped} questions were left out`];
   const reused = result.reusedTokens === 0 ? '' : ` (${result.reusedTokens} reused)`;
   return pc.dim(
     [
       `prompt ${result.promptTokens} tokens${reused}`,
+      ...left,
       `prefill ${rate(result.prefillTokensPerSecond)} tok/s`,
       `decode ${rate(result.decodeTokensPerSecond)} tok/s`,
       `output ${result.outputTokens} tokens, ${result.finish}`,

@@ -7,37 +7,64 @@ export interface TemplateTurn {
   readonly text: string;
 }
 
+/** Tokens of a conversation in the parts that it is put together from. */
+export interface ChatParts {
+  readonly system: readonly number[]; // empty without a system text
+  readonly separator: readonly number[]; // before every question but the first
+  readonly turns: readonly {
+    readonly role: TemplateTurn['role'];
+    readonly tokens: readonly number[];
+  }[];
+}
+
 /**
- * Tokens of a conversation: the system text if there is one, then the turns. Prefix, content and
- * suffix are tokenised apart, so that a prompt starts with the tokens of the prompt before it,
- * and what a person types cannot reach into the template. An assistant turn ends with `endId`.
+ * Prefix, content and suffix are tokenised apart, so that a prompt starts with the tokens of the
+ * prompt before it, and what a person types cannot reach into the template. An assistant turn
+ * ends with `endId`.
  */
+export function encodeParts(
+  tokenizer: Tokenizer,
+  template: ChatTemplate,
+  system: string,
+  turns: readonly TemplateTurn[],
+): ChatParts {
+  const piece = ({ prefix, suffix }: { prefix: string; suffix: string }, text: string): number[] =>
+    [prefix, text, suffix].flatMap((part) => [...tokenizer.encode(part)]);
+  return {
+    system: system === '' ? [] : piece(template.system, system),
+    separator: [...tokenizer.encode(template.separator)],
+    turns: turns.map(({ role, text }) => ({
+      role,
+      tokens:
+        role === 'user'
+          ? piece(template.user, text)
+          : [...piece(template.assistant, text), template.endId],
+    })),
+  };
+}
+
+/** Tokens of a conversation: the system text if there is one, then the turns of these numbers. */
+export function joinParts(
+  { system, separator, turns }: ChatParts,
+  kept: readonly number[] = turns.map((_, i) => i),
+): number[] {
+  const tokens = [...system];
+  let questions = 0;
+  for (const i of kept) {
+    const turn = turns[i];
+    if (turn === undefined) throw new RangeError(`there is no turn ${i}`);
+    if (turn.role === 'user' && questions++ > 0) tokens.push(...separator);
+    for (const token of turn.tokens) tokens.push(token);
+  }
+  return tokens;
+}
+
+/** All of a conversation in tokens. */
 export function encodeChat(
   tokenizer: Tokenizer,
   template: ChatTemplate,
   system: string,
   turns: readonly TemplateTurn[],
 ): number[] {
-  const tokens: number[] = [];
-  const add = (text: string): void => {
-    for (const token of tokenizer.encode(text)) tokens.push(token);
-  };
-  const addPiece = (piece: { prefix: string; suffix: string }, text: string): void => {
-    add(piece.prefix);
-    add(text);
-    add(piece.suffix);
-  };
-  if (system !== '') addPiece(template.system, system);
-  let questions = 0;
-  for (const turn of turns) {
-    if (turn.role === 'user') {
-      if (questions > 0) add(template.separator);
-      questions += 1;
-      addPiece(template.user, turn.text);
-    } else {
-      addPiece(template.assistant, turn.text);
-      tokens.push(template.endId);
-    }
-  }
-  return tokens;
+  return joinParts(encodeParts(tokenizer, template, system, turns));
 }

@@ -31,6 +31,13 @@ export interface ChatOptions {
   readonly request?: (run: () => void) => void;
 }
 
+/** How far the prompt is read; remainingMs is null while nobody knows. */
+export interface Reading {
+  readonly done: number;
+  readonly total: number;
+  readonly remainingMs: number | null;
+}
+
 export type ChatPhase = 'idle' | 'prefill' | 'decode' | 'stopping';
 export type ChatStatus = 'none' | 'started' | 'finished' | 'stopped' | 'failed';
 
@@ -43,8 +50,8 @@ export class Chat {
   turns = $state<ChatTurn[]>([]);
   draft = $state('');
   phase = $state<ChatPhase>('idle');
-  /** Tokens of the prompt read so far. */
-  prefill = $state<{ done: number; total: number } | null>(null);
+  /** Tokens of the prompt read so far, and how long the rest may take. */
+  prefill = $state<Reading | null>(null);
   /** The last boundary event, for the status region. */
   status = $state<ChatStatus>('none');
   /** Why the conversation is not kept on this device; null where it is. */
@@ -157,7 +164,7 @@ export class Chat {
     // The question is kept before the model starts on it.
     await this.#keep();
     let text = '';
-    let seen: { done: number; total: number } | null = null;
+    let seen: Reading | null = null;
     const paint = new OncePerFrame(() => {
       this.prefill = seen;
       if (text !== '' && this.phase === 'prefill') this.phase = 'decode';
@@ -165,8 +172,10 @@ export class Chat {
       if (this.#isTimeToKeep()) void this.#keep();
     }, this.#options.request);
     const onEvent = (event: GenerateEvent): void => {
-      if (event.kind === 'prefill') seen = { done: event.done, total: event.total };
-      else text += event.text;
+      if (event.kind === 'prefill') {
+        const { done, total, remainingMs } = event;
+        seen = { done, total, remainingMs };
+      } else text += event.text;
       paint.ask();
     };
     try {
@@ -178,6 +187,7 @@ export class Chat {
         outputTokens: result.outputTokens,
         promptTokens: result.promptTokens,
         reusedTokens: result.reusedTokens,
+        droppedQuestions: result.droppedQuestions,
         decodeTokensPerSecond: result.decodeTokensPerSecond,
         finish: result.finish,
       };

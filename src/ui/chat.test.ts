@@ -112,7 +112,7 @@ test('pieces are painted at most once per frame', async () => {
   const asking = ask('问');
   await gate.step(1);
   frames.paint();
-  expect(chat.prefill).toEqual({ done: 32, total: 32 });
+  expect(chat.prefill).toEqual({ done: 32, total: 32, remainingMs: 0 });
   const before = frames.asked;
   await gate.step(3);
   expect(frames.asked - before).toBe(1);

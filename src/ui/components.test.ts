@@ -115,3 +115,30 @@ test('every answer carries its label, and what the model writes stays text', asy
   expect(body).toContain('data-testid="regenerate"');
   expect(body).toContain('12.3');
 });
+
+test.each([
+  ['zh-CN', '模型没有看到最早的 3 个问题', '约还要 4 秒'],
+  ['en-US', 'did not see the oldest questions (3)', 'about 4 s left'],
+])(
+  '%s: says what the model was not given, and how long reading takes',
+  async (tag, dropped, left) => {
+    let midway = '';
+    const show = (): string =>
+      render(Transcript, { props: { workspace, onexample: () => undefined } }).body;
+    const script: Script = {
+      answers: [['好']],
+      droppedQuestions: 3,
+      pause: async () => {
+        await new Promise((resolve) => setTimeout(resolve, 5)); // a frame
+        midway ||= show();
+      },
+    };
+    const workspace = new Workspace(options(script, [tag]));
+    await workspace.start();
+    workspace.chat.draft = '问';
+    await workspace.send();
+    expect(midway).toContain(left);
+    expect(midway).not.toContain('data-testid="dropped"');
+    expect(show()).toContain(dropped);
+  },
+);

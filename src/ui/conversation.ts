@@ -6,7 +6,12 @@ import type { Trouble } from './trouble.ts';
 /** What is known of an answer once it has ended. */
 type AnswerFacts = Pick<
   GenerateResult,
-  'outputTokens' | 'promptTokens' | 'reusedTokens' | 'decodeTokensPerSecond' | 'finish'
+  | 'outputTokens'
+  | 'promptTokens'
+  | 'reusedTokens'
+  | 'droppedQuestions'
+  | 'decodeTokensPerSecond'
+  | 'finish'
 >;
 
 type AnswerState = 'streaming' | 'done' | 'stopped' | 'failed';

@@ -5,6 +5,8 @@ export type TaskId = string; // 'medkqa' | 'evidiag' | 'trerecom' in our package
 export interface Turn {
   readonly role: 'user' | 'assistant';
   readonly text: string;
+  /** A turn that stays, with its question or answer, where a long conversation loses its oldest. */
+  readonly pinned?: boolean;
 }
 
 /** What this browser offers. */
@@ -53,6 +55,10 @@ export interface SamplingSettings {
   readonly topK: number; // 0 is off
   readonly topP: number; // 1 is off
   readonly repetitionPenalty: number; // 1 is off
+  /** Taken off the logit of every token of the answer so far, once; 0 and left out: off. */
+  readonly presencePenalty?: number;
+  /** Tokens less likely than this share of the likeliest go; 0 and left out: off. */
+  readonly minP?: number;
   readonly maxTokens: number;
 }
 
@@ -61,22 +67,41 @@ export interface GenerateRequest {
   readonly turns: readonly Turn[]; // ends with a user turn
   readonly sampling: SamplingSettings;
   readonly seed: number;
+  /** Log-probabilities of every token, and of so many likeliest ones beside it (0 to 20). */
+  readonly logprobs?: number;
+}
+
+/** How likely the model found a token, before penalties and temperature. */
+export interface TokenLogprob {
+  readonly id: number;
+  readonly logprob: number; // natural logarithm
+  readonly top: readonly { readonly id: number; readonly logprob: number }[]; // likeliest first
 }
 
 export type GenerateEvent =
-  | { readonly kind: 'prefill'; readonly done: number; readonly total: number } // tokens
+  | {
+      readonly kind: 'prefill';
+      readonly done: number; // tokens
+      readonly total: number;
+      /** What is left at the speed so far, of this answer or of the last; null while unknown. */
+      readonly remainingMs: number | null;
+    }
   | { readonly kind: 'piece'; readonly text: string; readonly outputTokens: number };
 
 export interface GenerateResult {
   readonly text: string;
   readonly tokens: readonly number[]; // sampled, the stop token left out
-  readonly promptTokens: number; // of the whole conversation
+  readonly promptTokens: number; // of what the model was given
+  /** Earlier questions that the model was not given, since the conversation is too long. */
+  readonly droppedQuestions: number;
   readonly reusedTokens: number; // of them already in the KV cache
   readonly outputTokens: number;
   readonly prefillTokensPerSecond: number;
   readonly decodeTokensPerSecond: number;
   readonly taskSwitchMs: number; // what writing the gates took, 0 where the task stayed
   readonly finish: 'stop' | 'length' | 'cancelled';
+  /** Of every token of the answer; only where the request asked for them. */
+  readonly logprobs?: readonly TokenLogprob[];
 }
 
 /** What the worker counts, so that tests can hold it to its word. */

@@ -116,7 +116,7 @@ describe('generate', () => {
       if (event.kind === 'piece') text += event.text;
     };
     const answer = host.generate(request, receive);
-    fake.emit({ kind: 'prefill', done: 1, total: 1 });
+    fake.emit({ kind: 'prefill', done: 1, total: 1, remainingMs: 0 });
     for (const part of ['多', '喝', '水']) fake.emit(piece(part));
     fake.finish();
     await answer;

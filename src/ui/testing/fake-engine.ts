@@ -21,6 +21,7 @@ export interface Script {
   /** Thrown by `generate` after this many pieces, once. */
   readonly failure?: { readonly after: number; readonly error: Error };
   readonly finish?: 'stop' | 'length';
+  readonly droppedQuestions?: number;
   /** Waited for between two steps; a test holds the engine with it. */
   readonly pause?: () => Promise<void>;
 }
@@ -123,7 +124,7 @@ export class FakeEngine implements EngineApi {
     const answers = this.#script.answers ?? [['好的', '。']];
     const pieces = answers[Math.min(this.requests.length, answers.length) - 1] ?? [];
     for (const done of [16, 32]) {
-      onEvent({ kind: 'prefill', done, total: 32 });
+      onEvent({ kind: 'prefill', done, total: 32, remainingMs: (32 - done) * 250 });
       await this.#script.pause?.();
     }
     let text = '';
@@ -142,6 +143,7 @@ export class FakeEngine implements EngineApi {
       text,
       tokens: [],
       promptTokens: 32,
+      droppedQuestions: this.#script.droppedQuestions ?? 0,
       reusedTokens: 0,
       outputTokens: pieces.length,
       prefillTokensPerSecond: 100,

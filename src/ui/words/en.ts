@@ -69,6 +69,9 @@ export const en: Words = {
     earlier: 'Earlier answer',
     later: 'Later answer',
     reading: 'Reading the question: {{done}} / {{total}} tokens',
+    remaining: 'about {{seconds}} s left',
+    dropped:
+      'The conversation is long: the model did not see the oldest questions ({{questions}}) and their answers. Please repeat what matters.',
     thinking: 'Preparing an answer …',
     speed: '{{tokensPerSecond}} tokens/s · {{tokens}} tokens · {{adapter}}',
     keys: 'Enter sends, Shift+Enter is a new line, Esc stops',

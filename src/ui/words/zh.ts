@@ -67,6 +67,9 @@ export const zh = {
     earlier: '上一个回答',
     later: '下一个回答',
     reading: '正在读问题：{{done}} / {{total}} 个词元',
+    remaining: '约还要 {{seconds}} 秒',
+    dropped:
+      '对话太长，模型没有看到最早的 {{questions}} 个问题和它们的回答。重要的情况请再说一遍。',
     thinking: '正在准备回答……',
     speed: '{{tokensPerSecond}} 词元/秒 · {{tokens}} 词元 · {{adapter}}',
     keys: 'Enter 发送，Shift+Enter 换行，Esc 停止',
