@@ -49,13 +49,21 @@ test('a full storage is told as StorageFull', async ({ app, page, server }) => {
   await messages(app, 'StorageFull');
 });
 
-test('a GPU that goes away is told as DeviceLost, and is there again after a reload', async ({
+test('a GPU that goes away is replaced once; the second time it is told, and is there again after a reload', async ({
   app,
   browser,
 }) => {
   await app.openReady('tiny');
+  await app.greedy(24);
+  const before = await app.ask('宝宝发烧两天，还咳嗽。');
+  await expect(app.part('recovered')).toHaveCount(0);
   const devtools = await browser.newBrowserCDPSession();
   // No answer comes: the command ends the process that would give it.
+  void devtools.send('Browser.crashGpuProcess').catch(() => undefined);
+  await app.part('new-conversation').click();
+  expect(await app.ask('宝宝发烧两天，还咳嗽。')).toBe(before);
+  await expect(app.part('recovered')).toBeVisible();
+  await expect(app.part('failure')).toHaveCount(0);
   void devtools.send('Browser.crashGpuProcess').catch(() => undefined);
   await messages(app, 'DeviceLost');
   await app.page.reload();

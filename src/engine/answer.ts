@@ -26,6 +26,13 @@ export interface AnswerPlan {
   /** Called when a decode step has ended. */
   readonly onDecodeStep: () => void;
   readonly signal: AbortSignal | undefined;
+  /** The backend of now. */
+  readonly backend: () => Backend;
+  /**
+   * Puts another backend in place after an error of the GPU, with an empty KV cache.
+   * @throws the error where nothing helps
+   */
+  readonly recover: (error: unknown) => Promise<void>;
 }
 
 type Prefilled = Pick<GenerateResult, 'reusedTokens' | 'prefillTokensPerSecond'> & {
@@ -37,16 +44,12 @@ type Decoded = Pick<
   'text' | 'tokens' | 'decodeTokensPerSecond' | 'finish' | 'logprobs'
 >;
 /** What an answer is without what only the engine knows. */
-export type Answered = Omit<GenerateResult, 'taskSwitchMs' | 'droppedQuestions'>;
+export type Answered = Omit<GenerateResult, 'taskSwitchMs' | 'droppedQuestions' | 'recoveries'>;
 
 /** Computes what the KV cache does not hold of the prompt, then one token after the other. */
-export async function answer(
-  backend: Backend,
-  session: Session,
-  plan: AnswerPlan,
-): Promise<Answered> {
-  const { logits, ...prefilled } = await prefill(backend, session, plan);
-  const decoded = await decode(backend, session, plan, logits);
+export async function answer(session: Session, plan: AnswerPlan): Promise<Answered> {
+  const { logits, ...prefilled } = await prefill(session, plan);
+  const decoded = await decode(session, plan, logits);
   return {
     ...prefilled,
     ...decoded,
@@ -55,12 +58,23 @@ export async function answer(
   };
 }
 
-async function prefill(
-  backend: Backend,
+async function prefill(session: Session, plan: AnswerPlan): Promise<Prefilled> {
+  try {
+    return await compute(session, plan, plan.prompt);
+  } catch (error) {
+    await plan.recover(error);
+    return compute(session, plan, plan.prompt);
+  }
+}
+
+/** Logits after these tokens; computes those that the cache does not hold. */
+async function compute(
   session: Session,
-  { prompt, onEvent, signal, expectedRate }: AnswerPlan,
+  { backend: current, onEvent, signal, expectedRate }: AnswerPlan,
+  sequence: readonly number[],
 ): Promise<Prefilled> {
-  const reusedTokens = session.reusable(prompt);
+  const backend = current();
+  const reusedTokens = session.reusable(sequence);
   const start = performance.now();
   const onProgress = (done: number, total: number): void => {
     const rate = done === 0 ? expectedRate : perSecond(done, start);
@@ -68,28 +82,27 @@ async function prefill(
     onEvent({ kind: 'prefill', done, total, remainingMs });
   };
   backend.truncate(reusedTokens);
-  onProgress(0, prompt.length - reusedTokens);
+  onProgress(0, sequence.length - reusedTokens);
   let logits: Float32Array | null = null;
   try {
     const options = { onProgress, ...(signal === undefined ? {} : { signal }) };
-    logits = await backend.prefill(prompt.slice(reusedTokens), options);
+    logits = await backend.prefill(sequence.slice(reusedTokens), options);
   } catch (error) {
     if (failureName(error) !== 'Cancelled') throw error;
   }
   const computed = backend.position - reusedTokens;
-  session.holds(prompt.slice(0, backend.position));
+  session.holds(sequence.slice(0, backend.position));
   return { logits, reusedTokens, prefillTokensPerSecond: perSecond(computed, start) };
 }
 
 async function decode(
-  backend: Backend,
   session: Session,
   plan: AnswerPlan,
   afterPrompt: Float32Array | null,
 ): Promise<Decoded> {
   const { prompt, sampling, seed, stopIds, onEvent, signal } = plan;
   const stream = new TokenStream(plan.meanings);
-  const most = Math.min(sampling.maxTokens, backend.config.capacity - prompt.length);
+  const most = Math.min(sampling.maxTokens, plan.backend().config.capacity - prompt.length);
   const tokens: number[] = [];
   const logprobs: TokenLogprob[] = [];
   let text = '';
@@ -97,6 +110,13 @@ async function decode(
     if (piece === '') return;
     text += piece;
     onEvent({ kind: 'piece', text: piece, outputTokens: tokens.length });
+  };
+  const choose = (logits: Float32Array): number =>
+    sample(logits, sampling, tokens, seed, prompt.length + tokens.length);
+  /** Logits as they were before the error, from another backend; null where it was stopped. */
+  const again = async (error: unknown): Promise<Float32Array | null> => {
+    await plan.recover(error);
+    return (await compute(session, plan, [...prompt, ...tokens])).logits;
   };
   const start = performance.now();
   let steps = 0;
@@ -106,7 +126,14 @@ async function decode(
       finish = 'cancelled';
       break;
     }
-    const token = sample(logits, sampling, tokens, seed, prompt.length + tokens.length);
+    let token: number;
+    try {
+      token = choose(logits);
+    } catch (error) {
+      logits = await again(error);
+      if (logits === null) continue;
+      token = choose(logits);
+    }
     if (stopIds.includes(token)) {
       finish = 'stop';
       break;
@@ -116,9 +143,13 @@ async function decode(
     say(stream.push(token));
     // The last token of a full answer is never computed: nothing follows it.
     if (tokens.length === most) break;
-    logits = await backend.decode(token);
+    try {
+      logits = await plan.backend().decode(token);
+      session.append(token);
+    } catch (error) {
+      logits = await again(error);
+    }
     steps += 1;
-    session.append(token);
     plan.onDecodeStep();
   }
   say(stream.flush());

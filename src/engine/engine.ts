@@ -13,12 +13,11 @@ import type {
   ModelInfo,
   WorkerCounts,
 } from '../worker/api.ts';
-import { answer, type Answered } from './answer.ts';
+import { answer, type Answered, type AnswerPlan } from './answer.ts';
 import type { Backend } from './backend.ts';
-import { openWgsl } from './backends/wgsl.ts';
 import { describe } from './info.ts';
-import { checkKnownAnswer } from './known-answer.ts';
 import { MOST_ALTERNATIVES } from './logprobs.ts';
+import { WgslMaker, type BackendMaker, type Checked, type RecoveryCause } from './recovery.ts';
 import { Session } from './session.ts';
 import { turnsInWindow } from './window.ts';
 
@@ -40,6 +39,8 @@ export interface OpenOptions {
   readonly onProgress?: (progress: LoadProgress) => void;
   /** False leaves the known-answer test out. Default true. */
   readonly selfTest?: boolean;
+  /** A new device after the first one is lost; without it a loss ends the engine. */
+  readonly renewGpu?: () => Promise<GpuDevice>;
 }
 
 /** `routed` asks for the per-token router; left out, a package runs in its own mode. */
@@ -47,34 +48,40 @@ export type EngineRequest = GenerateRequest & { readonly routed?: boolean };
 
 /** What an engine stands on. */
 export interface EngineParts {
-  readonly backend: Backend;
+  readonly first: Checked;
+  /** Makes another backend where the first one fails. */
+  readonly maker: Pick<BackendMaker, 'helps' | 'another'>;
   readonly manifest: Manifest;
+  readonly manifestBytes: number;
   readonly tokenizer: Tokenizer;
-  readonly info: Omit<ModelInfo, 'fetched'>;
 }
 
 /** One model, one conversation at a time: turns in, text out, token by token. */
 export class Engine {
-  readonly info: Omit<ModelInfo, 'fetched'>;
-  readonly #backend: Backend;
+  readonly #maker: EngineParts['maker'];
+  readonly #manifestBytes: number;
   readonly #manifest: Manifest;
   readonly #tokenizer: Tokenizer;
   readonly #session = new Session();
+  #checked: Checked;
   #running = false;
   #stopped = false;
   #decodeSteps = 0;
   #decodeStepsAfterStop = 0;
   #prefillRate = 0;
+  /** Why no backend is left. */
+  #broken: unknown = null;
 
   constructor(parts: EngineParts) {
-    this.info = parts.info;
-    this.#backend = parts.backend;
+    this.#checked = parts.first;
+    this.#maker = parts.maker;
+    this.#manifestBytes = parts.manifestBytes;
     this.#manifest = parts.manifest;
     this.#tokenizer = parts.tokenizer;
   }
 
   /**
-   * Loads a package and proves its numbers on this GPU.
+   * Loads a package and proves its numbers on this GPU. Where f16 fails the proof, f32 is taken.
    * @throws Failure BadManifest, BadTokenizer, BadPackage, DeviceLimit, WrongNumbers, and what
    *   the source throws
    */
@@ -94,20 +101,31 @@ export class Engine {
       const sizes = `${tokenizer.vocab} pieces, the model ${manifest.config.vocab}`;
       throw new Failure('BadPackage', `tokenizer.json has ${sizes}`);
     }
-    const read = (file: string): Promise<Uint8Array> => source.read(file);
-    const backend = await openWgsl(gpu, manifest, read, (p) => {
-      report('upload', p.bytesDone, p.bytesTotal);
+    const maker = new WgslMaker({
+      gpu,
+      manifest,
+      read: (file) => source.read(file),
+      selfTest: options.selfTest !== false,
+      renewGpu: options.renewGpu,
+      onUpload: (p) => {
+        report('upload', p.bytesDone, p.bytesTotal);
+      },
+      onSelfTest: () => {
+        report('self-test', 0, 0);
+      },
     });
-    try {
-      report('self-test', 0, 0);
-      const known = options.selfTest === false ? null : manifest.knownAnswer;
-      const selfTest = known === null ? null : await checkKnownAnswer(backend, known);
-      const info = describe(manifest, bytes.length, backend, selfTest);
-      return new Engine({ backend, manifest, tokenizer, info });
-    } catch (error) {
-      backend.dispose();
-      throw error;
-    }
+    const first = await maker.first();
+    return new Engine({ first, maker, manifest, manifestBytes: bytes.length, tokenizer });
+  }
+
+  /** What a person may know of the package and of what computes it now. */
+  get info(): Omit<ModelInfo, 'fetched'> {
+    const { backend, selfTest } = this.#checked;
+    return describe(this.#manifest, this.#manifestBytes, backend, selfTest);
+  }
+
+  get #backend(): Backend {
+    return this.#checked.backend;
   }
 
   /** What was counted since the engine was opened. */
@@ -126,7 +144,8 @@ export class Engine {
 
   /**
    * Answers the last turn. Aborting the signal ends the answer after at most one more decode
-   * step, with what was said so far and finish 'cancelled'. A conversation that is too long loses
+   * step, with what was said so far and finish 'cancelled'. Where the GPU fails and another try
+   * may help, the model is loaded anew and the answer goes on from its tokens. A conversation that is too long loses
    * its oldest exchanges, except pinned ones; the result says how many.
    * @throws RangeError for senseless settings; Failure Busy, UnknownTask, EmptyPrompt, PromptTooLong, NotRouted, WrongNumbers,
    *   DeviceLost
@@ -137,14 +156,24 @@ export class Engine {
     signal?: AbortSignal,
   ): Promise<GenerateResult> {
     if (this.#running) throw new Failure('Busy', 'one answer at a time');
+    if (this.#broken !== null) throw this.#broken;
     this.#running = true;
     this.#stopped = false;
+    const recoveries: RecoveryCause[] = [];
+    const recover = async (error: unknown): Promise<void> => {
+      const because = this.#maker.helps(error);
+      if (because === null) throw error;
+      recoveries.push(because);
+      onEvent({ kind: 'recovery', because });
+      await this.#replaceBackend(because);
+      this.#enter(request);
+    };
     try {
       const prompt = this.#prompt(request);
       const taskSwitchMs = this.#enter(request);
-      const result = await this.#answer(prompt, request, onEvent, signal);
+      const result = await this.#answer(prompt, request, { onEvent, recover }, signal);
       const { droppedQuestions } = prompt;
-      return { ...result, taskSwitchMs, droppedQuestions };
+      return { ...result, taskSwitchMs, droppedQuestions, recoveries };
     } finally {
       this.#running = false;
     }
@@ -205,10 +234,22 @@ export class Engine {
     return elapsedMs;
   }
 
+  /** Another backend in the place of one that failed. Nothing is known of its cache. */
+  async #replaceBackend(because: RecoveryCause): Promise<void> {
+    this.#session.forget();
+    this.#backend.dispose();
+    try {
+      this.#checked = await this.#maker.another(because);
+    } catch (error) {
+      this.#broken = error;
+      throw error;
+    }
+  }
+
   async #answer(
     { tokens: prompt }: Prompt,
     { sampling, seed, logprobs }: EngineRequest,
-    onEvent: (event: GenerateEvent) => void,
+    hooks: Pick<AnswerPlan, 'onEvent' | 'recover'>,
     signal: AbortSignal | undefined,
   ): Promise<Answered> {
     const onDecodeStep = (): void => {
@@ -219,11 +260,13 @@ export class Engine {
     const meanings = this.#tokenizer;
     const expectedRate = this.#prefillRate;
     const how = { sampling, seed, logprobs, stopIds, meanings, expectedRate };
-    const plan = { prompt, ...how, onEvent, onDecodeStep, signal };
+    const backend = (): Backend => this.#backend;
+    const plan = { prompt, ...how, ...hooks, onDecodeStep, signal, backend };
     try {
-      const result = await answer(this.#backend, this.#session, plan);
-      if (prompt.length - result.reusedTokens >= TELLING_PREFILL) {
-        this.#prefillRate = result.prefillTokensPerSecond;
+      const result = await answer(this.#session, plan);
+      const { prefillTokensPerSecond: rate } = result;
+      if (rate > 0 && prompt.length - result.reusedTokens >= TELLING_PREFILL) {
+        this.#prefillRate = rate;
       }
       return result;
     } catch (error) {

@@ -6,7 +6,7 @@ import { Tokenizer } from '../text/tokenizer.ts';
 import type { GenerateEvent, SamplingSettings, Turn } from '../worker/api.ts';
 import type { Backend, PrefillOptions } from './backend.ts';
 import { Engine, type EngineRequest } from './engine.ts';
-import { describe as describePackage } from './info.ts';
+import type { RecoveryCause } from './recovery.ts';
 
 /** An engine on a backend that follows a script, for tests. */
 
@@ -24,9 +24,9 @@ export const greedy: SamplingSettings = {
 };
 
 /** Follows a script: after n tokens of answer the best logit is that of script[n]. */
-class ScriptedBackend implements Backend {
+export class ScriptedBackend implements Backend {
   readonly name = 'wgsl';
-  readonly variant = 'f32';
+  readonly variant: Backend['variant'] = 'f32';
   readonly adapterName = 'script';
   readonly config = { vocab: VOCAB, capacity: 160 };
   /** What the engine did, in its order. */
@@ -108,13 +108,32 @@ class ScriptedBackend implements Backend {
 /** A turn of the event loop, as every real readback takes one. */
 export const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
 
-export function setup(answer: string | number[], mode: 'merged' | 'routed' = 'merged') {
+/** Where a test lets the first backend fail: what may help, and what comes in its place. */
+export interface SecondTry {
+  readonly helps: (error: unknown) => RecoveryCause | null;
+  readonly another?: ScriptedBackend;
+}
+
+export function setup(
+  answer: string | number[],
+  mode: 'merged' | 'routed' = 'merged',
+  second: SecondTry = { helps: () => null },
+) {
   const script = typeof answer === 'string' ? [...tokenizer.encode(answer), END] : answer;
   const backend = new ScriptedBackend(script);
   const example = exampleManifest(mode);
   const manifest = { ...example, config: { ...example.config, ...backend.config } };
-  const info = describePackage(manifest, 0, backend, null);
-  const engine = new Engine({ backend, manifest, tokenizer, info });
+  const causes: RecoveryCause[] = [];
+  const maker = {
+    helps: second.helps,
+    another: (cause: RecoveryCause) => {
+      causes.push(cause);
+      if (!second.another) return Promise.reject(new Failure('NoWebGpu', 'no second one'));
+      return Promise.resolve({ backend: second.another, selfTest: null });
+    },
+  };
+  const first = { backend, selfTest: null };
+  const engine = new Engine({ first, maker, manifest, manifestBytes: 0, tokenizer });
   const events: GenerateEvent[] = [];
   const ask = (
     turns: readonly Turn[] | string,
@@ -134,7 +153,7 @@ export function setup(answer: string | number[], mode: 'merged' | 'routed' = 'me
     );
   const promptOf = (turns: readonly Turn[]): number[] =>
     encodeChat(tokenizer, manifest.template, '', turns);
-  return { backend, engine, manifest, events, ask, promptOf };
+  return { backend, engine, manifest, events, ask, promptOf, causes };
 }
 
 export const textOf = (events: readonly GenerateEvent[]): string =>

@@ -52,6 +52,8 @@ export class Chat {
   phase = $state<ChatPhase>('idle');
   /** Tokens of the prompt read so far, and how long the rest may take. */
   prefill = $state<Reading | null>(null);
+  /** The GPU failed and the model is being loaded anew under the running answer. */
+  isRecovering = $state(false);
   /** The last boundary event, for the status region. */
   status = $state<ChatStatus>('none');
   /** Why the conversation is not kept on this device; null where it is. */
@@ -165,17 +167,20 @@ export class Chat {
     await this.#keep();
     let text = '';
     let seen: Reading | null = null;
+    let recovering = false;
     const paint = new OncePerFrame(() => {
       this.prefill = seen;
+      this.isRecovering = recovering;
       if (text !== '' && this.phase === 'prefill') this.phase = 'decode';
       answer.text = text;
       if (this.#isTimeToKeep()) void this.#keep();
     }, this.#options.request);
     const onEvent = (event: GenerateEvent): void => {
+      recovering = event.kind === 'recovery' || (recovering && event.kind === 'prefill');
       if (event.kind === 'prefill') {
         const { done, total, remainingMs } = event;
         seen = { done, total, remainingMs };
-      } else text += event.text;
+      } else if (event.kind === 'piece') text += event.text;
       paint.ask();
     };
     try {
@@ -188,6 +193,7 @@ export class Chat {
         promptTokens: result.promptTokens,
         reusedTokens: result.reusedTokens,
         droppedQuestions: result.droppedQuestions,
+        recoveries: result.recoveries,
         decodeTokensPerSecond: result.decodeTokensPerSecond,
         finish: result.finish,
       };
@@ -226,6 +232,7 @@ export class Chat {
   #end(answer: Answer): void {
     this.phase = 'idle';
     this.prefill = null;
+    this.isRecovering = false;
     this.status =
       answer.state === 'stopped' ? 'stopped' : answer.state === 'failed' ? 'failed' : 'finished';
   }

@@ -272,3 +272,26 @@ test('storage that is full is said, and the answer goes on', async () => {
   await chat.regenerate();
   expect(chat.notKept).toBeNull();
 });
+
+test('a GPU that fails during an answer is said until the answer goes on', async () => {
+  const said: boolean[] = [];
+  const script: Script = { answers: [['多', '喝水']], recoverAfter: 1 };
+  const engine = new FakeEngine(script);
+  const chat: Chat = new Chat({
+    task: 'medkqa',
+    engine,
+    records: new FakeRecords(),
+    sampling: () => fakeInfo.sampling,
+    seed: () => 1,
+    request: (run) => {
+      run();
+      said.push(chat.isRecovering);
+    },
+  });
+  chat.draft = '问';
+  await chat.send();
+  expect(said).toContain(true);
+  expect(said.at(-1)).toBe(false);
+  expect(chat.isRecovering).toBe(false);
+  expect(lastAnswer(chat)).toMatchObject({ text: '多喝水', state: 'done' });
+});

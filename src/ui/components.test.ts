@@ -117,17 +117,18 @@ test('every answer carries its label, and what the model writes stays text', asy
 });
 
 test.each([
-  ['zh-CN', '模型没有看到最早的 3 个问题', '约还要 4 秒'],
-  ['en-US', 'did not see the oldest questions (3)', 'about 4 s left'],
+  ['zh-CN', zh, '模型没有看到最早的 3 个问题', '约还要 4 秒'],
+  ['en-US', en, 'did not see the oldest questions (3)', 'about 4 s left'],
 ])(
   '%s: says what the model was not given, and how long reading takes',
-  async (tag, dropped, left) => {
+  async (tag, words, dropped, left) => {
     let midway = '';
     const show = (): string =>
       render(Transcript, { props: { workspace, onexample: () => undefined } }).body;
     const script: Script = {
       answers: [['好']],
       droppedQuestions: 3,
+      recoveries: ['DeviceLost'],
       pause: async () => {
         await new Promise((resolve) => setTimeout(resolve, 5)); // a frame
         midway ||= show();
@@ -139,6 +140,8 @@ test.each([
     await workspace.send();
     expect(midway).toContain(left);
     expect(midway).not.toContain('data-testid="dropped"');
+    expect(midway).not.toContain(words.chat.recovered);
+    expect(show()).toContain(words.chat.recovered);
     expect(show()).toContain(dropped);
   },
 );

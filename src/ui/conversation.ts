@@ -10,6 +10,7 @@ type AnswerFacts = Pick<
   | 'promptTokens'
   | 'reusedTokens'
   | 'droppedQuestions'
+  | 'recoveries'
   | 'decodeTokensPerSecond'
   | 'finish'
 >;

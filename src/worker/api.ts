@@ -86,7 +86,9 @@ export type GenerateEvent =
       /** What is left at the speed so far, of this answer or of the last; null while unknown. */
       readonly remainingMs: number | null;
     }
-  | { readonly kind: 'piece'; readonly text: string; readonly outputTokens: number };
+  | { readonly kind: 'piece'; readonly text: string; readonly outputTokens: number }
+  /** The GPU failed; the model is loaded anew and the answer goes on where it was. */
+  | { readonly kind: 'recovery'; readonly because: 'WrongNumbers' | 'DeviceLost' };
 
 export interface GenerateResult {
   readonly text: string;
@@ -100,6 +102,8 @@ export interface GenerateResult {
   readonly decodeTokensPerSecond: number;
   readonly taskSwitchMs: number; // what writing the gates took, 0 where the task stayed
   readonly finish: 'stop' | 'length' | 'cancelled';
+  /** Failures of the GPU that the answer has survived, in their order. */
+  readonly recoveries: readonly ('WrongNumbers' | 'DeviceLost')[];
   /** Of every token of the answer; only where the request asked for them. */
   readonly logprobs?: readonly TokenLogprob[];
 }

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { Failure } from '../failure.ts';
 import { samplePackage } from '../store/testing.ts';
 import type { GenerateEvent, GenerateRequest, LoadProgress } from './api.ts';
 import { Host } from './host.ts';
@@ -6,6 +7,12 @@ import { Host } from './host.ts';
 /** A GPU that can be lost and an engine that answers when the test says so. */
 interface Fake {
   lose: (reason: string) => void;
+  /** What the engine does after a loss. */
+  renew: () => Promise<unknown>;
+  fail: (error: Error) => void;
+  /** Requests for a device, and whether they are granted. */
+  devices: number;
+  granted: boolean;
   finish: () => void;
   emit: (event: GenerateEvent) => void;
   signal: AbortSignal | undefined;
@@ -18,6 +25,10 @@ const fake = vi.hoisted((): Fake => {
   const idle = () => undefined;
   return {
     lose: idle,
+    renew: () => Promise.resolve(),
+    fail: idle,
+    devices: 0,
+    granted: true,
     finish: idle,
     emit: idle,
     signal: undefined,
@@ -28,7 +39,11 @@ const fake = vi.hoisted((): Fake => {
 });
 
 vi.mock('../gpu/device.ts', () => ({
-  requestGpu: () => Promise.resolve({ lost: new Promise((resolve) => (fake.lose = resolve)) }),
+  requestGpu: () => {
+    fake.devices += 1;
+    if (!fake.granted) return Promise.reject(new Error('no adapter'));
+    return Promise.resolve({ lost: new Promise((resolve) => (fake.lose = resolve)) });
+  },
 }));
 
 vi.mock('../engine/engine.ts', () => {
@@ -40,10 +55,18 @@ vi.mock('../engine/engine.ts', () => {
     generate: (_request: unknown, onEvent: Fake['emit'], signal: AbortSignal) => {
       fake.signal = signal;
       fake.emit = onEvent;
-      return new Promise((resolve) => (fake.finish = () => resolve({ text: '好' })));
+      return new Promise((resolve, reject) => {
+        fake.finish = () => resolve({ text: '好' });
+        fake.fail = reject;
+      });
     },
   };
-  const open = async (source: { read(name: string): Promise<Uint8Array> }) => {
+  const open = async (
+    source: { read(name: string): Promise<Uint8Array> },
+    _gpu: unknown,
+    options: { renewGpu: () => Promise<unknown> },
+  ) => {
+    fake.renew = options.renewGpu;
     for (const name of ['manifest.json', 'shard-00000.bin']) {
       await source.read(name);
       fake.read.push(name);
@@ -148,23 +171,82 @@ describe('generate', () => {
 });
 
 describe('a lost GPU', () => {
-  it('ends the answer under way, tells who asked early, and opens anew', async () => {
+  beforeEach(() => {
+    fake.granted = true;
+    fake.devices = 0;
+  });
+
+  it("is the engine's to replace once: the page does not hear of it", async () => {
+    let told = '';
+    void host.lost().then((reason) => (told = reason));
+    await host.open(url, () => undefined);
+    const answer = host.generate(request, () => undefined);
+    fake.lose('driver reset');
+    await fake.renew();
+    expect(fake.devices).toBe(2);
+    fake.finish();
+    expect(await answer).toMatchObject({ text: '好' });
+    expect(told).toBe('');
+    const next = host.generate(request, () => undefined);
+    fake.finish();
+    await next;
+  });
+
+  it('the second time ends the answer under way, tells who asked early, and opens anew', async () => {
     const told = host.lost();
     await host.open(url, () => undefined);
     const answer = host.generate(request, () => undefined);
     fake.lose('driver reset');
-    await expect(answer).rejects.toMatchObject({ name: 'DeviceLost', message: 'driver reset' });
-    expect(await told).toBe('driver reset');
+    await fake.renew();
+    fake.lose('driver reset again');
+    await expect(answer).rejects.toMatchObject({
+      name: 'DeviceLost',
+      message: 'driver reset again',
+    });
+    expect(await told).toBe('driver reset again');
     await expect(host.generate(request, () => undefined)).rejects.toMatchObject({
       name: 'DeviceLost',
     });
     await host.open(url, () => undefined);
-    const toldAgain = host.lost();
     const second = host.generate(request, () => undefined);
     fake.finish();
     await second;
-    fake.lose('again');
-    expect(await toldAgain).toBe('again');
+  });
+
+  it('for which there is no other is told, and ends the answer', async () => {
+    const told = host.lost();
+    await host.open(url, () => undefined);
+    const answer = host.generate(request, () => undefined);
+    fake.granted = false;
+    fake.lose('driver reset');
+    const refused = expect(fake.renew()).rejects;
+    await refused.toThrow('no new device: no adapter');
+    fake.fail(new Failure('DeviceLost', 'no new device: no adapter'));
+    await expect(answer).rejects.toMatchObject({ name: 'DeviceLost' });
+    expect(await told).toBe('no new device: no adapter');
+  });
+
+  it('while nothing is answered is left to the next answer', async () => {
+    let told = '';
+    void host.lost().then((reason) => (told = reason));
+    await host.open(url, () => undefined);
+    fake.lose('driver reset');
+    const answer = host.generate(request, () => undefined);
+    await fake.renew();
+    fake.finish();
+    await answer;
+    expect(told).toBe('');
+  });
+
+  it('while a package is opened is told', async () => {
+    const told = host.lost();
+    await host.open(url, () => undefined);
+    fake.lose('between');
+    await fake.renew();
+    const opening = host.open(url, () => undefined);
+    fake.lose('while opening'); // the new device, which no engine replaces again
+    await Promise.allSettled([opening]);
+    expect(await told).toBe('while opening');
   });
 });
 

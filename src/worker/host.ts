@@ -26,6 +26,8 @@ const STORAGE_LOCK = 'pediatricsgpt-models';
 export class Host implements EngineApi {
   #gpu: GpuDevice | null = null;
   #engine: Engine | null = null;
+  /** The device that the engine replaces by itself; the page hears of a later loss only. */
+  #replaceable: GpuDevice | null = null;
   #answer: AbortController | null = null;
   #opening = false;
   #reportLoss: (reason: string) => void = () => undefined;
@@ -80,6 +82,10 @@ export class Host implements EngineApi {
       const result = await this.#unlessLost(this.#engine.generate(request, push, answer.signal));
       await pipe.flush();
       return result;
+    } catch (error) {
+      // The engine has tried what there is to try.
+      if (failureName(error) === 'DeviceLost') this.#giveUp(messageOf(error));
+      throw error;
     } finally {
       this.#answer = null;
     }
@@ -103,15 +109,17 @@ export class Host implements EngineApi {
 
   async #open(url: string, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
     // The GPU first: without one there is no use in fetching a model.
+    this.#replaceable = null;
     const gpu = (this.#gpu ??= await this.#requestGpu());
     this.#engine?.dispose();
     this.#engine = null;
     return navigator.locks.request(STORAGE_LOCK, async () => {
       const { source, fetched } = await openStored(url, onProgress);
       const engine = await this.#unlessLost(
-        Engine.open(source, gpu, { onProgress, selfTest: true }),
+        Engine.open(source, gpu, { onProgress, selfTest: true, renewGpu: () => this.#renewGpu() }),
       );
       this.#engine = engine;
+      this.#replaceable = gpu;
       return { ...engine.info, fetched: [...fetched] };
     });
   }
@@ -120,14 +128,30 @@ export class Host implements EngineApi {
     const gpu = await requestGpu(navigator.gpu);
     this.#lostBecause = null;
     void gpu.lost.then((reason) => {
-      this.#gpu = null;
-      this.#engine = null;
-      this.#lostBecause = reason;
-      const report = this.#reportLoss;
-      this.#loss = this.#nextLoss();
-      report(reason);
+      if (this.#gpu === gpu) this.#gpu = null;
+      // The answer under way, or the next one, gets a new device by itself.
+      if (this.#replaceable !== gpu) this.#giveUp(reason);
     });
     return gpu;
+  }
+
+  /** A device in the place of a lost one. @throws Failure DeviceLost where there is none */
+  async #renewGpu(): Promise<GpuDevice> {
+    try {
+      return (this.#gpu = await this.#requestGpu());
+    } catch (cause) {
+      throw new Failure('DeviceLost', `no new device: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  #giveUp(reason: string): void {
+    if (this.#lostBecause !== null) return;
+    this.#gpu = null;
+    this.#engine = null;
+    this.#lostBecause = reason;
+    const report = this.#reportLoss;
+    this.#loss = this.#nextLoss();
+    report(reason);
   }
 
   #nextLoss(): Promise<string> {
@@ -164,5 +188,9 @@ function latest(older: LoadProgress, newer: LoadProgress): LoadProgress | null {
 
 function mergeEvents(older: GenerateEvent, newer: GenerateEvent): GenerateEvent | null {
   if (newer.kind === 'prefill') return older.kind === 'prefill' ? newer : null;
-  return older.kind === 'piece' ? { ...newer, text: older.text + newer.text } : null;
+  if (newer.kind !== 'piece' || older.kind !== 'piece') return null;
+  return { ...newer, text: older.text + newer.text };
 }
+
+const messageOf = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error);

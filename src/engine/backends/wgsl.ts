@@ -14,8 +14,9 @@ export async function openWgsl(
   read: (file: string) => Promise<Uint8Array>,
   onProgress: (progress: { bytesDone: number; bytesTotal: number }) => void,
 ): Promise<Backend> {
-  const model = await orLost(gpu, Model.load(gpu, manifest, read, onProgress));
-  return new WgslBackend(gpu, model);
+  const watch = new LossWatch(gpu);
+  const model = await watch.over(Model.load(gpu, manifest, read, onProgress));
+  return new WgslBackend(gpu, model, watch);
 }
 
 /** Our own shaders. */
@@ -23,10 +24,12 @@ class WgslBackend implements Backend {
   readonly name = 'wgsl';
   readonly #gpu: GpuDevice;
   readonly #model: Model;
+  readonly #watch: LossWatch;
 
-  constructor(gpu: GpuDevice, model: Model) {
+  constructor(gpu: GpuDevice, model: Model, watch: LossWatch) {
     this.#gpu = gpu;
     this.#model = model;
+    this.#watch = watch;
   }
 
   get variant(): Backend['variant'] {
@@ -46,11 +49,11 @@ class WgslBackend implements Backend {
   }
 
   prefill(tokens: readonly number[], options?: PrefillOptions): Promise<Float32Array> {
-    return orLost(this.#gpu, this.#model.prefill(tokens, options));
+    return this.#watch.over(this.#model.prefill(tokens, options));
   }
 
   decode(token: number): Promise<Float32Array> {
-    return orLost(this.#gpu, this.#model.decode(token));
+    return this.#watch.over(this.#model.decode(token));
   }
 
   truncate(position: number): void {
@@ -66,7 +69,7 @@ class WgslBackend implements Backend {
   }
 
   forwardAll(tokens: readonly number[]): Promise<{ readonly logits: Float32Array }> {
-    return orLost(this.#gpu, this.#model.forwardAll(tokens));
+    return this.#watch.over(this.#model.forwardAll(tokens));
   }
 
   dispose(): void {
@@ -74,15 +77,38 @@ class WgslBackend implements Backend {
   }
 }
 
-/** An error of a device that is gone is told as that, not as what the last call ran into. */
-async function orLost<T>(gpu: GpuDevice, work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (failureName(error) !== 'Bug') throw error;
+/**
+ * Ends work with DeviceLost as soon as the device is: its own promises may never settle then. One
+ * piece of work at a time, and one listener for all of them: the device outlives many thousands.
+ */
+class LossWatch {
+  readonly #gpu: GpuDevice;
+  #reason: string | null = null;
+  #onLoss: (reason: string) => void = () => undefined;
+
+  constructor(gpu: GpuDevice) {
+    this.#gpu = gpu;
+    void gpu.lost.then((reason) => {
+      this.#reason = reason;
+      this.#onLoss(reason);
+    });
+  }
+
+  over<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#onLoss = (reason) => {
+        reject(new Failure('DeviceLost', reason));
+      };
+      if (this.#reason !== null) this.#onLoss(this.#reason);
+      work.then(resolve, (error: unknown) => void this.#named(error).then(reject));
+    });
+  }
+
+  /** An error of a device that is gone is told as that, not as what the last call ran into. */
+  async #named(error: unknown): Promise<unknown> {
+    if (failureName(error) !== 'Bug') return error;
     const grace = new Promise<null>((resolve) => setTimeout(resolve, LOST_GRACE_MS, null));
-    const reason = await Promise.race([gpu.lost, grace]);
-    if (reason === null) throw error;
-    throw new Failure('DeviceLost', reason, { cause: error });
+    const reason = await Promise.race([this.#gpu.lost, grace]);
+    return reason === null ? error : new Failure('DeviceLost', reason, { cause: error });
   }
 }

@@ -22,6 +22,9 @@ export interface Script {
   readonly failure?: { readonly after: number; readonly error: Error };
   readonly finish?: 'stop' | 'length';
   readonly droppedQuestions?: number;
+  readonly recoveries?: GenerateResult['recoveries'];
+  /** The GPU fails after so many pieces, and the answer goes on. */
+  readonly recoverAfter?: number;
   /** Waited for between two steps; a test holds the engine with it. */
   readonly pause?: () => Promise<void>;
 }
@@ -135,6 +138,10 @@ export class FakeEngine implements EngineApi {
         this.#failure = undefined;
         throw error;
       }
+      if (this.#script.recoverAfter === i) {
+        onEvent({ kind: 'recovery', because: 'DeviceLost' });
+        onEvent({ kind: 'prefill', done: 0, total: 32, remainingMs: null });
+      }
       text += piece;
       onEvent({ kind: 'piece', text: piece, outputTokens: i + 1 });
       await this.#script.pause?.();
@@ -149,6 +156,7 @@ export class FakeEngine implements EngineApi {
       prefillTokensPerSecond: 100,
       decodeTokensPerSecond: 12.34,
       taskSwitchMs: 1,
+      recoveries: this.#script.recoveries ?? [],
       finish: this.#isStopped ? 'cancelled' : (this.#script.finish ?? 'stop'),
     };
   }

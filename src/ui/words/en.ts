@@ -72,6 +72,8 @@ export const en: Words = {
     remaining: 'about {{seconds}} s left',
     dropped:
       'The conversation is long: the model did not see the oldest questions ({{questions}}) and their answers. Please repeat what matters.',
+    recovering: 'The GPU failed; the model is loaded again and the answer will go on …',
+    recovered: 'The GPU failed on the way; the answer went on from where it was.',
     thinking: 'Preparing an answer …',
     speed: '{{tokensPerSecond}} tokens/s · {{tokens}} tokens · {{adapter}}',
     keys: 'Enter sends, Shift+Enter is a new line, Esc stops',

@@ -70,6 +70,8 @@ export const zh = {
     remaining: '约还要 {{seconds}} 秒',
     dropped:
       '对话太长，模型没有看到最早的 {{questions}} 个问题和它们的回答。重要的情况请再说一遍。',
+    recovering: '显卡出了故障，正在重新加载模型，回答会从断开的地方继续……',
+    recovered: '显卡中途出过故障，回答已从断开的地方继续。',
     thinking: '正在准备回答……',
     speed: '{{tokensPerSecond}} 词元/秒 · {{tokens}} 词元 · {{adapter}}',
     keys: 'Enter 发送，Shift+Enter 换行，Esc 停止',
