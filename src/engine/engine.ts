@@ -70,7 +70,7 @@ export class Engine {
   #decodeStepsAfterStop = 0;
   #prefillRate = 0;
   /** Why no backend is left. */
-  #broken: unknown = null;
+  #broken: Error | null = null;
 
   constructor(parts: EngineParts) {
     this.#checked = parts.first;
@@ -241,7 +241,7 @@ export class Engine {
     try {
       this.#checked = await this.#maker.another(because);
     } catch (error) {
-      this.#broken = error;
+      this.#broken = error instanceof Error ? error : new Error(String(error));
       throw error;
     }
   }
