@@ -7,6 +7,7 @@ import type {
   TokenLogprob,
 } from '../worker/api.ts';
 import type { Backend } from './backend.ts';
+import type { Constraint } from './constraint/constraint.ts';
 import { logprobOf } from './logprobs.ts';
 import { sample } from './sampler.ts';
 import type { Session } from './session.ts';
@@ -26,6 +27,8 @@ export interface AnswerPlan {
   /** Called when a decode step has ended. */
   readonly onDecodeStep: () => void;
   readonly signal: AbortSignal | undefined;
+  /** What the answer has to look like; null for anything. */
+  readonly constraint: Constraint | null;
   /** The backend of now. */
   readonly backend: () => Backend;
   /**
@@ -111,8 +114,10 @@ async function decode(
     text += piece;
     onEvent({ kind: 'piece', text: piece, outputTokens: tokens.length });
   };
-  const choose = (logits: Float32Array): number =>
-    sample(logits, sampling, tokens, seed, prompt.length + tokens.length);
+  const choose = async (logits: Float32Array): Promise<number> => {
+    const allowed = await plan.constraint?.allowed();
+    return sample(logits, sampling, tokens, seed, prompt.length + tokens.length, allowed);
+  };
   /** Logits as they were before the error, from another backend; null where it was stopped. */
   const again = async (error: unknown): Promise<Float32Array | null> => {
     await plan.recover(error);
@@ -128,16 +133,17 @@ async function decode(
     }
     let token: number;
     try {
-      token = choose(logits);
+      token = await choose(logits);
     } catch (error) {
       logits = await again(error);
       if (logits === null) continue;
-      token = choose(logits);
+      token = await choose(logits);
     }
     if (stopIds.includes(token)) {
       finish = 'stop';
       break;
     }
+    plan.constraint?.accept(token);
     tokens.push(token);
     if (plan.logprobs !== undefined) logprobs.push(logprobOf(logits, token, plan.logprobs));
     say(stream.push(token));

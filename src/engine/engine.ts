@@ -16,6 +16,7 @@ import type {
 import { answer, type Answered, type AnswerPlan } from './answer.ts';
 import type { Backend } from './backend.ts';
 import { describe } from './info.ts';
+import type { Constrainer, Constraint } from './constraint/constraint.ts';
 import { MOST_ALTERNATIVES } from './logprobs.ts';
 import { WgslMaker, type BackendMaker, type Checked, type RecoveryCause } from './recovery.ts';
 import { Session } from './session.ts';
@@ -69,6 +70,7 @@ export class Engine {
   #decodeSteps = 0;
   #decodeStepsAfterStop = 0;
   #prefillRate = 0;
+  #constrainer: Promise<Constrainer> | null = null;
   /** Why no backend is left. */
   #broken: Error | null = null;
 
@@ -147,7 +149,7 @@ export class Engine {
    * step, with what was said so far and finish 'cancelled'. Where the GPU fails and another try
    * may help, the model is loaded anew and the answer goes on from its tokens. A conversation that is too long loses
    * its oldest exchanges, except pinned ones; the result says how many.
-   * @throws RangeError for senseless settings; Failure Busy, UnknownTask, EmptyPrompt, PromptTooLong, NotRouted, WrongNumbers,
+   * @throws RangeError for senseless settings; Failure Usage (a format that cannot be used), Busy, UnknownTask, EmptyPrompt, PromptTooLong, NotRouted, WrongNumbers,
    *   DeviceLost
    */
   async generate(
@@ -168,13 +170,16 @@ export class Engine {
       await this.#replaceBackend(because);
       this.#enter(request);
     };
+    let constraint: Constraint | null = null;
     try {
       const prompt = this.#prompt(request);
+      constraint = await this.#constraint(request);
       const taskSwitchMs = this.#enter(request);
-      const result = await this.#answer(prompt, request, { onEvent, recover }, signal);
+      const result = await this.#answer(prompt, request, { onEvent, recover, constraint }, signal);
       const { droppedQuestions } = prompt;
       return { ...result, taskSwitchMs, droppedQuestions, recoveries };
     } finally {
+      constraint?.dispose();
       this.#running = false;
     }
   }
@@ -219,6 +224,21 @@ export class Engine {
     return { tokens, droppedQuestions: all - questions(kept) };
   }
 
+  /** What the answer has to look like. The library that knows is loaded when first asked for. */
+  async #constraint({ format }: EngineRequest): Promise<Constraint | null> {
+    if (format === undefined) return null;
+    const { stopIds } = this.#manifest.template;
+    this.#constrainer ??= import('./constraint/xgrammar.ts').then(({ openConstrainer }) =>
+      openConstrainer(this.#tokenizer, stopIds),
+    );
+    try {
+      return await (await this.#constrainer).constrain(format);
+    } catch (error) {
+      this.#constrainer = null; // a failed load, or a library that has stopped, is tried anew
+      throw error;
+    }
+  }
+
   /** Puts task and mode in place. @returns what a change took in milliseconds, 0 for none */
   #enter({ task, routed: asked }: EngineRequest): number {
     const hasRouter = this.#manifest.adapter?.mode === 'routed';
@@ -249,7 +269,7 @@ export class Engine {
   async #answer(
     { tokens: prompt }: Prompt,
     { sampling, seed, logprobs }: EngineRequest,
-    hooks: Pick<AnswerPlan, 'onEvent' | 'recover'>,
+    hooks: Pick<AnswerPlan, 'onEvent' | 'recover' | 'constraint'>,
     signal: AbortSignal | undefined,
   ): Promise<Answered> {
     const onDecodeStep = (): void => {

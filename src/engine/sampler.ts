@@ -1,5 +1,6 @@
 import { Failure } from '../failure.ts';
 import type { SamplingSettings } from '../worker/api.ts';
+import { isAllowed } from './constraint/constraint.ts';
 import { randomAt } from './random.ts';
 
 /** What the choice of one token depends on. */
@@ -26,6 +27,7 @@ interface Candidate {
  *
  * @param recent tokens of the answer so far; the last 256 count
  * @param position where the token will stand in the sequence: the counter of the random number
+ * @param allowed bit set of the tokens that may be chosen; left out: all of them
  * @throws Failure WrongNumbers for a logit that is not finite; RangeError for senseless settings
  */
 export function sample(
@@ -34,13 +36,16 @@ export function sample(
   recent: readonly number[],
   seed: number,
   position: number,
+  allowed?: Int32Array,
 ): number {
   checkSettings(settings);
   checkLogits(logits);
-  const scores = withPenalties(logits, settings, recent);
+  const penalised = withPenalties(logits, settings, recent);
+  const scores = allowed === undefined ? penalised : masked(penalised, allowed);
   if (settings.temperature === 0 || settings.topK === 1) return argmax(scores);
   const candidates = highest(scores, settings.topK === 0 ? scores.length : settings.topK);
-  return choose(candidates, settings, randomAt(seed, position));
+  const possible = candidates.filter(({ logit }) => logit > -Infinity);
+  return choose(possible, settings, randomAt(seed, position));
 }
 
 /** The id of the highest value, the lowest such id. */
@@ -97,6 +102,18 @@ function withPenalties(
     scores[id] = repeated - presencePenalty;
   }
   return scores;
+}
+
+/** What may not be chosen has no chance. @throws RangeError where nothing may be */
+function masked(scores: Float32Array, allowed: Int32Array): Float32Array {
+  let some = false;
+  const left = scores.map((score, id) => {
+    const may = isAllowed(allowed, id);
+    some ||= may;
+    return may ? score : -Infinity;
+  });
+  if (!some) throw new RangeError('no token is allowed');
+  return left;
 }
 
 /** From this many candidates on, sorting everything costs less than keeping a short list. */

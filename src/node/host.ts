@@ -1,3 +1,4 @@
+import './script-globals.ts';
 import { Engine } from '../engine/engine.ts';
 import { Failure } from '../failure.ts';
 import { parseManifest } from '../format/layout.ts';
@@ -85,10 +86,11 @@ export class Host {
     signal: AbortSignal,
   ): Promise<GenerateResult> {
     const sampling = samplingOf(this.#options, this.info.sampling);
-    const { logprobs } = this.#options;
+    const { logprobs, format } = this.#options;
     const more = {
       ...(this.#options.routed ? { routed: true } : {}),
       ...(logprobs === null ? {} : { logprobs }),
+      ...(format === null ? {} : { format }),
     };
     const work = this.#engine.generate(
       { task, turns, sampling, seed, ...more },

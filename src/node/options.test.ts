@@ -74,8 +74,18 @@ describe('the command line of ask', () => {
     ['--presence-penalty', '3'],
     ['--json', '--logprobs', '21'],
     ['--logprobs', '2'],
+    ['--schema', '/no/such/file'],
+    ['--schema', import.meta.filename],
+    ['--schema', 'package.json', '--regex', 'x'],
   ])('refuses %s %s %s', (...args) => {
     expect(refused('问', ...args)).toBe('Usage');
+  });
+
+  it('reads a format', () => {
+    expect(parse('问').format).toBeNull();
+    expect(parse('问', '--regex', '是|否').format).toEqual({ kind: 'regex', pattern: '是|否' });
+    const format = parse('问', '--schema', 'package.json').format; // any object will do here
+    expect(format).toMatchObject({ kind: 'json', schema: { type: 'module' } });
   });
 
   it('refuses --json without a question', () => {

@@ -1,8 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { MOST_ALTERNATIVES } from '../engine/logprobs.ts';
 import { Failure } from '../failure.ts';
-import type { SamplingSettings } from '../worker/api.ts';
+import type { OutputFormat, SamplingSettings } from '../worker/api.ts';
 
 export interface AskOptions {
   /** Null asks for a chat. */
@@ -14,6 +15,8 @@ export interface AskOptions {
   readonly temperature: number | null;
   readonly minP: number | null;
   readonly presencePenalty: number | null;
+  /** What the answer has to look like; null for anything. */
+  readonly format: OutputFormat | null;
   /** How many likeliest tokens to print beside every token; null for no log-probabilities. */
   readonly logprobs: number | null;
   readonly maxTokens: number | null;
@@ -48,6 +51,23 @@ const alternatives = number(
 );
 const temperature = number('a number from 0 to 10', (n) => n >= 0 && n <= 10);
 
+const regex = (pattern: string): OutputFormat => ({ kind: 'regex', pattern });
+
+/** A JSON schema from a file. */
+function schemaIn(path: string): OutputFormat {
+  let schema: unknown;
+  try {
+    schema = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    throw new InvalidArgumentError(`It has to be a file with a JSON schema: ${what}`);
+  }
+  if (typeof schema !== 'object' || schema === null || Array.isArray(schema)) {
+    throw new InvalidArgumentError('A JSON schema is an object.');
+  }
+  return { kind: 'json', schema: schema as Record<string, unknown> };
+}
+
 function command(): Command {
   return new Command('ask')
     .description('Ask the model from the command line. Without a question: a chat.')
@@ -73,6 +93,12 @@ function command(): Command {
         .argParser(penalty)
         .conflicts('greedy'),
     )
+    .addOption(
+      new Option('--schema <file>', 'the answer is JSON that follows the JSON schema in this file')
+        .argParser(schemaIn)
+        .conflicts('regex'),
+    )
+    .option('--regex <pattern>', 'the answer matches this regular expression as a whole')
     .option(
       '--logprobs <n>',
       'with --json: how likely every token and the n likeliest were',
@@ -99,6 +125,8 @@ interface Parsed {
   temperature?: number;
   minP?: number;
   presencePenalty?: number;
+  schema?: OutputFormat;
+  regex?: string;
   logprobs?: number;
   maxTokens?: number;
   seed?: number;
@@ -135,6 +163,7 @@ export function parseOptions(args: readonly string[]): AskOptions | null {
     temperature: parsed.temperature ?? null,
     minP: parsed.minP ?? null,
     presencePenalty: parsed.presencePenalty ?? null,
+    format: parsed.schema ?? (parsed.regex === undefined ? null : regex(parsed.regex)),
     logprobs: parsed.logprobs ?? null,
     maxTokens: parsed.maxTokens ?? null,
     seed: parsed.seed ?? null,

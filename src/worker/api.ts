@@ -62,6 +62,13 @@ export interface SamplingSettings {
   readonly maxTokens: number;
 }
 
+/** What an answer has to look like; tokens that would break it cannot be chosen. */
+export type OutputFormat =
+  /** JSON without free white space that follows a JSON schema; unknown properties are left out. */
+  | { readonly kind: 'json'; readonly schema: Readonly<Record<string, unknown>> }
+  /** The whole answer matches a regular expression. */
+  | { readonly kind: 'regex'; readonly pattern: string };
+
 export interface GenerateRequest {
   readonly task: TaskId;
   readonly turns: readonly Turn[]; // ends with a user turn
@@ -69,6 +76,7 @@ export interface GenerateRequest {
   readonly seed: number;
   /** Log-probabilities of every token, and of so many likeliest ones beside it (0 to 20). */
   readonly logprobs?: number;
+  readonly format?: OutputFormat;
 }
 
 /** How likely the model found a token, before penalties and temperature. */
