@@ -69,3 +69,28 @@ test('a GPU that goes away is replaced once; the second time it is told, and is 
   await app.page.reload();
   await app.ready();
 });
+
+test('a page that died during an answer is careful the next time, until it is told otherwise', async ({
+  app,
+}) => {
+  await app.openReady('tiny');
+  await app.greedy(24);
+  const before = await app.ask('宝宝发烧两天，还咳嗽。');
+  await expect(app.part('careful')).toHaveCount(0);
+  // What a page that is killed leaves behind; an ordinary reload takes it away.
+  await app.page.addInitScript(() => {
+    if (sessionStorage.getItem('died') === null) {
+      localStorage.setItem('pediatricsgpt.risk', 'answer');
+      sessionStorage.setItem('died', 'once');
+    }
+  });
+  await app.page.reload();
+  await app.ready();
+  await expect(app.part('careful')).toBeVisible();
+  await app.part('new-conversation').click();
+  expect(await app.ask('宝宝发烧两天，还咳嗽。')).toBe(before);
+  await app.part('load-usual').click();
+  await app.ready();
+  await expect(app.part('careful')).toHaveCount(0);
+  expect(await app.ask('宝宝发烧两天，还咳嗽。')).not.toBe('');
+});

@@ -16,6 +16,7 @@ import {
 } from './conversation.ts';
 import { OncePerFrame } from './frame.ts';
 import { recall, remember } from './memory.ts';
+import { enterRisk, leaveRisk } from './risk.ts';
 import type { TaskName } from './tasks.ts';
 import { troubleOf } from './trouble.ts';
 
@@ -185,6 +186,7 @@ export class Chat {
     };
     try {
       if (this.#isStopping()) throw new Failure('Cancelled', 'stopped before it began');
+      enterRisk('answer');
       const request = { task: this.task, turns: prompt, sampling, seed: this.#options.seed() };
       const result = await this.#options.engine.generate(request, onEvent);
       text = result.text === '' ? text : result.text;
@@ -200,6 +202,8 @@ export class Chat {
       answer.state = result.finish === 'cancelled' ? 'stopped' : 'done';
     } catch (error) {
       this.#breakOff(answer, error);
+    } finally {
+      leaveRisk();
     }
     paint.now();
     this.#end(answer);

@@ -1,6 +1,7 @@
 import { Failure } from '../failure.ts';
 import type { DeviceReport, EngineApi, LoadProgress, ModelInfo } from '../worker/api.ts';
 import { OncePerFrame } from './frame.ts';
+import { diedIn, enterRisk, leaveRisk, type RiskyPhase } from './risk.ts';
 import { type Trouble, troubleOf } from './trouble.ts';
 
 export type LoaderPhase = 'starting' | 'loading' | 'ready' | 'failed';
@@ -12,6 +13,9 @@ export class Loader {
   info = $state.raw<ModelInfo | null>(null);
   device = $state.raw<DeviceReport | null>(null);
   trouble = $state.raw<Trouble | null>(null);
+  /** The page died in this phase the last time, so the model runs in its most careful way. */
+  carefulSince = $state.raw<RiskyPhase | null>(null);
+  #looked = false;
   readonly #engine: EngineApi;
   readonly #folder: () => string;
   readonly #request: ((run: () => void) => void) | undefined;
@@ -26,6 +30,19 @@ export class Loader {
   /** Looks at the device and loads the model. Resolves when it is there or has failed. */
   async start(): Promise<void> {
     if (this.phase === 'loading' || this.phase === 'ready') return;
+    if (!this.#looked) this.carefulSince = diedIn();
+    this.#looked = true;
+    await this.#load();
+  }
+
+  /** Loads the model the usual way although the page died the last time. */
+  async startUsual(): Promise<void> {
+    if (this.phase === 'loading' || this.carefulSince === null) return;
+    this.carefulSince = null;
+    await this.#load();
+  }
+
+  async #load(): Promise<void> {
     this.phase = 'starting';
     this.trouble = null;
     this.progress = null;
@@ -38,14 +55,19 @@ export class Loader {
       this.device = await this.#engine.probe();
       if (!this.device.webgpu) throw new Failure('NoWebGpu', 'no WebGPU adapter');
       this.phase = 'loading';
-      this.info = await this.#engine.open(folder, (progress) => {
+      enterRisk('load');
+      const onProgress = (progress: LoadProgress): void => {
         latest = progress;
         paint.ask();
-      });
+      };
+      const careful = this.carefulSince !== null;
+      this.info = await this.#engine.open(folder, onProgress, { careful });
       this.phase = 'ready';
       void this.#watchDevice();
     } catch (error) {
       this.#fail(error);
+    } finally {
+      leaveRisk();
     }
   }
 

@@ -1,11 +1,18 @@
-import { expect, test, vi } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { Failure } from '../failure.ts';
 import { Loader } from './loader.svelte.ts';
 import { modelFolder } from './model-folder.ts';
+import { recall } from './memory.ts';
+import { diedIn, enterRisk, leaveRiskWithPage } from './risk.ts';
 import { FakeEngine, type Script } from './testing/fake-engine.ts';
+import { FakeStorage } from './testing/fake-storage.ts';
 
 const folder = 'http://localhost/models/nano/';
 const now = (run: () => void): void => run();
+
+beforeEach(() => {
+  vi.stubGlobal('localStorage', new FakeStorage());
+});
 
 function setUp(script: Script = {}) {
   const engine = new FakeEngine(script);
@@ -70,4 +77,58 @@ test.each([
 
 test.each(['../x', 'a/b', 'A', '%2e%2e', ''])('a model cannot be called %j', (name) => {
   expect(() => modelFolder(`http://localhost/?model=${name}`)).toThrow(Failure);
+});
+
+test('a page that died while loading is careful the next time, and the usual way is a click away', async () => {
+  enterRisk('load'); // and the page is gone
+  const { engine, loader } = setUp();
+  await loader.start();
+  expect(loader.carefulSince).toBe('load');
+  expect(engine.careful).toEqual([true]);
+  await loader.startUsual();
+  expect(loader.phase).toBe('ready');
+  expect(loader.carefulSince).toBeNull();
+  expect(engine.careful).toEqual([true, false]);
+  await loader.startUsual();
+  expect(engine.opened).toHaveLength(2);
+});
+
+test('a load that ends, well or badly, leaves no mark; one under way does', async () => {
+  let midway: string | null = null;
+  const pause = (): Promise<void> => {
+    midway = recall('risk');
+    return Promise.resolve();
+  };
+  const step = {
+    phase: 'upload',
+    bytesDone: 1,
+    bytesTotal: 2,
+    file: null,
+    network: false,
+  } as const;
+  const failing = setUp({
+    progress: [step],
+    pause,
+    openFailures: [new Failure('ShardTruncated', 'short')],
+  });
+  await failing.loader.start();
+  expect(midway).toBe('load');
+  expect(recall('risk')).toBeNull();
+  await failing.loader.start();
+  expect(failing.loader.phase).toBe('ready');
+  expect(failing.engine.careful).toEqual([false, false]);
+  expect(diedIn()).toBeNull();
+});
+
+test('leaving the page takes the mark away, and what is no mark says nothing', () => {
+  const page = new EventTarget();
+  leaveRiskWithPage(page);
+  enterRisk('answer');
+  page.dispatchEvent(new Event('pagehide'));
+  expect(diedIn()).toBeNull();
+  localStorage.setItem('pediatricsgpt.risk', 'nonsense');
+  expect(diedIn()).toBeNull();
+  enterRisk('answer');
+  expect(diedIn()).toBe('answer');
+  expect(diedIn()).toBeNull();
 });

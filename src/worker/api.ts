@@ -123,10 +123,19 @@ export interface WorkerCounts {
   readonly decodeStepsAfterStop: number;
 }
 
+export interface OpenOptions {
+  /** The plainest kernels, f32 and few tokens at a time: slower, for a device that failed before. */
+  readonly careful?: boolean;
+}
+
 export interface EngineApi {
   probe(): Promise<DeviceReport>;
   /** Loads a package: `url` is the folder of its manifest, same origin, ending in '/'. */
-  open(url: string, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo>;
+  open(
+    url: string,
+    onProgress: (progress: LoadProgress) => void,
+    options?: OpenOptions,
+  ): Promise<ModelInfo>;
   /** One answer at a time; a second call while one runs fails with Busy. */
   generate(
     request: GenerateRequest,

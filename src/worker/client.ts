@@ -18,8 +18,8 @@ export function startEngine(): EngineApi {
   return {
     probe: () => unlessBroken(remote.probe()),
     // The worker's own address is another one: relative folders are the page's.
-    open: (url, onProgress) =>
-      unlessBroken(remote.open(new URL(url, document.baseURI).href, proxy(onProgress))),
+    open: (url, onProgress, options) =>
+      unlessBroken(remote.open(new URL(url, document.baseURI).href, proxy(onProgress), options)),
     generate: (request, onEvent) => unlessBroken(remote.generate(request, proxy(onEvent))),
     stop: () => unlessBroken(remote.stop()),
     counts: () => unlessBroken(remote.counts()),

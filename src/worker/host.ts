@@ -1,6 +1,7 @@
 import { Engine } from '../engine/engine.ts';
 import { Failure, failureName } from '../failure.ts';
-import { requestGpu, type GpuDevice } from '../gpu/device.ts';
+import { requestGpu, type GpuDevice, type GpuOptions } from '../gpu/device.ts';
+import { softwareTuning } from '../gpu/tuning.ts';
 import { OpfsPlace } from '../store/opfs.ts';
 import { openPackage, type StoredPackage } from '../store/package.ts';
 import { MemoryPlace } from '../store/place.ts';
@@ -12,6 +13,7 @@ import type {
   GenerateResult,
   LoadProgress,
   ModelInfo,
+  OpenOptions,
   WorkerCounts,
 } from './api.ts';
 import { Pipe } from './pipe.ts';
@@ -22,9 +24,15 @@ type Listener<T> = (event: T) => void | Promise<void>;
 /** Storage has one writer: a second tab waits until the first has its package. */
 const STORAGE_LOCK = 'pediatricsgpt-models';
 
+const USUAL: GpuOptions = {};
+/** Every kernel in its plainest form, and small buffers between them. */
+const CAREFUL: GpuOptions = { variant: 'f32', tuning: softwareTuning };
+const optionsFor = (careful: boolean): GpuOptions => (careful ? CAREFUL : USUAL);
+
 /** The worker's side of EngineApi: one GPU, one package, one answer at a time. */
 export class Host implements EngineApi {
   #gpu: GpuDevice | null = null;
+  #gpuOptions: GpuOptions = USUAL;
   #engine: Engine | null = null;
   /** The device that the engine replaces by itself; the page hears of a later loss only. */
   #replaceable: GpuDevice | null = null;
@@ -50,13 +58,21 @@ export class Host implements EngineApi {
     };
   }
 
-  async open(url: string, onProgress: Listener<LoadProgress>): Promise<ModelInfo> {
+  async open(
+    url: string,
+    onProgress: Listener<LoadProgress>,
+    { careful = false }: OpenOptions = {},
+  ): Promise<ModelInfo> {
     const folder = new URL(url, location.href);
     if (folder.origin !== location.origin || !folder.pathname.endsWith('/')) {
       throw new Error(`${url} is no folder of this site`);
     }
     if (this.#opening || this.#answer !== null) throw new Failure('Busy', 'one thing at a time');
     this.#opening = true;
+    if (this.#gpuOptions !== optionsFor(careful)) {
+      this.#gpuOptions = optionsFor(careful);
+      this.#gpu = null; // another device: one that is there has its kernels cut already
+    }
     try {
       const pipe = new Pipe(onProgress, latest);
       const info = await this.#open(folder.href, (progress) => pipe.push(progress));
@@ -125,7 +141,7 @@ export class Host implements EngineApi {
   }
 
   async #requestGpu(): Promise<GpuDevice> {
-    const gpu = await requestGpu(navigator.gpu);
+    const gpu = await requestGpu(navigator.gpu, this.#gpuOptions);
     this.#lostBecause = null;
     void gpu.lost.then((reason) => {
       if (this.#gpu === gpu) this.#gpu = null;

@@ -5,6 +5,7 @@ import type {
   GenerateRequest,
   GenerateResult,
   LoadProgress,
+  OpenOptions,
   ModelInfo,
   WorkerCounts,
 } from '../../worker/api.ts';
@@ -53,6 +54,7 @@ export const fakeInfo: ModelInfo = {
 /** An engine that follows a script and keeps the rules of `EngineApi`: one answer at a time. */
 export class FakeEngine implements EngineApi {
   readonly requests: GenerateRequest[] = [];
+  readonly careful: boolean[] = [];
   readonly opened: string[] = [];
   stops = 0;
   /** Runs when an answer is asked for, before anything else. */
@@ -77,8 +79,13 @@ export class FakeEngine implements EngineApi {
     return Promise.resolve({ ...device, ...this.#script.device });
   }
 
-  async open(url: string, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
+  async open(
+    url: string,
+    onProgress: (progress: LoadProgress) => void,
+    options: OpenOptions = {},
+  ): Promise<ModelInfo> {
     this.opened.push(url);
+    this.careful.push(options.careful === true);
     for (const progress of this.#script.progress ?? []) {
       onProgress(progress);
       await this.#script.pause?.();

@@ -102,6 +102,12 @@ export const en: Words = {
     fromNetwork: 'from the network',
     fromDevice: 'from this device',
     starting: 'Looking at this device …',
+    careful: {
+      load: 'The page died while the model was loading the last time, so it runs in its most careful way now, which may be slower.',
+      answer:
+        'The page died during an answer the last time, so the model runs in its most careful way now, which may be slower. The conversation was kept.',
+    },
+    usual: 'Run it the usual way',
     ready: '{{name}} is ready · {{megabytes}} MB · on this device',
   },
   settings: {

@@ -99,6 +99,11 @@ export const zh = {
     fromNetwork: '来自网络',
     fromDevice: '来自本机',
     starting: '正在检查这台设备……',
+    careful: {
+      load: '上次加载模型时页面意外关闭，所以这次用最稳妥的方式运行：可能会慢一些。',
+      answer: '上次回答时页面意外关闭，所以这次用最稳妥的方式运行：可能会慢一些。对话已保存。',
+    },
+    usual: '改用平常的方式',
     ready: '{{name}} 已就绪 · {{megabytes}} MB · 在本机运行',
   },
   settings: {
