@@ -28,7 +28,7 @@ def test_every_preset_loads_under_the_name_of_its_file():
 
 def test_values_come_from_the_file_and_the_rest_from_the_fields():
     assert CI.config.vocab == 1024 and CI.cpt.steps == 500 and CI.cpt.seconds is None
-    assert NANO.sft.steps == 900 and NANO.sft.seconds is None
+    assert NANO.sft.steps == 150 and NANO.sft.seconds is None
     gpu = load_preset("nano-gpu")
     assert gpu.cpt.seconds == 150.0 and isinstance(gpu.cpt.seconds, float)
     assert CI.chat_share == (0.25, 0.75) and CI.priority["text-pediatric"] == 4.0
