@@ -21,8 +21,8 @@ from training.base import Base
 from training.batches import TASKS, read_lines
 from training.experts import adapted, watch
 from training.export import device_model, write_json
-from training.packing import Words
 from training.stages.common import Run
+from training.tokenizer import PedTokenizer
 
 COUNT = 32
 DISTINCT = 16
@@ -53,7 +53,7 @@ class Answer:
         )
 
 
-def candidates(run: Run, words: Words, task: str | None, limit: int) -> Iterator[str]:
+def candidates(run: Run, words: PedTokenizer, task: str | None, limit: int) -> Iterator[str]:
     """At most `limit` short first questions, held-out ones first. task None: of all tasks in turn."""
     if task is None:
         turns = zip(*(candidates(run, words, each, limit) for each in TASKS), strict=False)
@@ -73,18 +73,18 @@ def candidates(run: Run, words: Words, task: str | None, limit: int) -> Iterator
                     return
 
 
-def prompt_tokens(words: Words, question: str) -> list[int]:
+def prompt_tokens(words: PedTokenizer, question: str) -> list[int]:
     return words.encode_turns([{"role": "user", "text": question}])[0]
 
 
-def answer(model: Base, words: Words, question: str, task: int) -> Answer:
+def answer(model: Base, words: PedTokenizer, question: str, task: int) -> Answer:
     prompt = prompt_tokens(words, question)
     tokens, margins = model.generate(prompt, COUNT, task, words.eos)  # one that ends is of no use
     text = words.decode(tokens)
     return Answer(question, prompt, tokens, text, min(margins), len(set(tokens)))
 
 
-def choose_merged(run: Run, model: Base, words: Words) -> dict[str, Answer]:
+def choose_merged(run: Run, model: Base, words: PedTokenizer) -> dict[str, Answer]:
     """One prompt for the three tasks where there is one; else the best prompt of every task."""
     best: dict[str, Answer] = {}
     good = 0
@@ -108,7 +108,7 @@ def choose_merged(run: Run, model: Base, words: Words) -> dict[str, Answer]:
     return best or choose_routed(run, model, words)
 
 
-def choose_routed(run: Run, model: Base, words: Words) -> dict[str, Answer]:
+def choose_routed(run: Run, model: Base, words: PedTokenizer) -> dict[str, Answer]:
     """A prompt of its own for every task. Raises ValueError where a task has none."""
     chosen: dict[str, Answer] = {}
     for i, task in enumerate(TASKS):

@@ -1,6 +1,6 @@
 """Rows of token ids: how documents, dialogues and pairs are laid into them, one at a time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,6 @@ class Words(Protocol):
 
     def encode_many(self, texts: list[str]) -> list[list[int]]: ...
     def encode_turns(self, turns: list[dict[str, str]]) -> Chat: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 class Growing:

@@ -57,9 +57,10 @@ def read(path: Path, items: Sequence[Item]) -> Measurement | None:
     if not path.is_file():
         return None
     made = json.loads(path.read_text(encoding="utf-8"))
-    arrays = ("nats", "tokens", "characters")
     scores = {
-        task: Scores(*(np.array(s[name]) for name in arrays), s["left_out"])
+        task: Scores(
+            np.array(s["nats"]), np.array(s["tokens"]), np.array(s["characters"]), s["left_out"]
+        )
         for task, s in made["scores"].items()
     }
     answers = [Answer(items[place], text, ended) for place, text, ended in made["answers"]]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,9 +19,11 @@ from training.journal import replace_text
 from training.loop import Deadline, Stage, StoppedByTime, train
 from training.losses import cross_entropy
 from training.model import Model
-from training.packing import Words
 from training.presets import Preset, StagePreset, add_preset_arguments, chosen_preset
 from training.runfolder import ChangedSettings, RunFolder
+
+if TYPE_CHECKING:
+    from training.tokenizer import PedTokenizer
 
 STOPPED = 3  # exit code: stopped by time, a rerun resumes
 
@@ -84,7 +87,7 @@ class Run:
         """Spreads a model over the processes, in place, before its optimisers are made."""
         distributed.shard(model, self.device, self.preset.bf16, self.preset.compile)
 
-    def tokenizer(self) -> Words:
+    def tokenizer(self) -> "PedTokenizer":
         """That of the base checkpoint where the preset has one, else the run's own."""
         if self.preset.base is not None:
             from training.models import load_tokenizer
