@@ -14,9 +14,18 @@ import { Weights } from './weights.ts';
  */
 
 const FLOATS = ['F32', 'F16', 'BF16'] as const;
-/** In the order of the forward pass. */
-const LINEARS = ['W_pack', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const;
+const LINEARS = [
+  'W_pack',
+  'q_proj',
+  'k_proj',
+  'v_proj',
+  'o_proj',
+  'gate_proj',
+  'up_proj',
+  'down_proj',
+] as const;
 type LinearName = (typeof LINEARS)[number];
+const MLP: readonly LinearName[] = ['gate_proj', 'up_proj', 'down_proj'];
 
 const size = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 const off = v.optional(v.literal(false));
@@ -77,18 +86,28 @@ export async function packAdapter(
   const weights = await Weights.open(folder, 'adapter_model');
   try {
     const found = findTensors(weights, folder);
-    const targets = LINEARS.filter((name) => config.target_modules.includes(name));
+    const hosts = hostsOf(model);
+    const absent = config.target_modules.find((name) => !hosts.has(name));
+    if (absent !== undefined) {
+      throw bad(configPath, `target_modules: a ${model.architecture} model has no ${absent}`);
+    }
+    const adapted = [...hosts].filter(([name]) => config.target_modules.includes(name));
     const routers = [...found.values()].filter(({ router }) => router !== null).length;
     const gates = await readGates(folder);
     const mode = config.mode ?? (gates === null && routers > 0 ? 'routed' : 'merged');
     const linears: AdaptedLinear[] = [];
     const tensors: PackageTensor[] = [];
     for (let layer = 0; layer < model.layers; layer++) {
-      for (const target of targets) {
-        const linear = adaptedLinear(layer, target, model, mode);
+      for (const [target, host] of adapted) {
+        const linear = adaptedLinear(layer, target, host, mode);
         const names = found.get(linear.linear) ?? { a: null, b: null, router: null };
         found.delete(linear.linear);
-        const sizes = sizesOf(target, model, config.lora_nums, config.r);
+        const sizes = {
+          experts: config.lora_nums,
+          rank: config.r,
+          inputs: host.inputs,
+          outputs: host.rows[1] - host.rows[0],
+        };
         tensors.push(...(await packLinear(weights, linear, names, sizes, folder)));
         linears.push(linear);
       }
@@ -101,7 +120,7 @@ export async function packAdapter(
       experts: config.lora_nums,
       rank: config.r,
       alpha: config.lora_alpha,
-      targets,
+      targets: adapted.map(([name]) => name),
       linears,
       gates: gateTable(gates, { mode, linears, tasks, experts: config.lora_nums, folder, routers }),
     };
@@ -182,43 +201,59 @@ async function packLinear(
 }
 
 function linearName(layer: number, target: LinearName): string {
-  const part = target === 'W_pack' || target === 'o_proj' ? 'self_attn' : 'mlp';
+  const part = MLP.includes(target) ? 'mlp' : 'self_attn';
   return `layers.${layer}.${part}.${target}`;
+}
+
+/** Where the linears of a layer live: a tensor, its rows, and columns K. */
+interface Host {
+  readonly tensor: string;
+  readonly rows: [number, number];
+  readonly inputs: number;
+}
+
+/** The linears that a model has, in the order of the forward pass: q, k and v are one, or three. */
+function hostsOf(model: ModelConfig): ReadonlyMap<LinearName, Host> {
+  const { width, heads, kvHeads, headDim, mlpWidth } = model;
+  const keys = heads * headDim; // where they begin, after the queries
+  const values = keys + kvHeads * headDim;
+  const end = values + kvHeads * headDim;
+  const qkv = (from: number, to: number): Host => ({
+    tensor: 'qkv',
+    rows: [from, to],
+    inputs: width,
+  });
+  const projections: [LinearName, Host][] =
+    model.architecture === 'baichuan2'
+      ? [['W_pack', qkv(0, end)]]
+      : [
+          ['q_proj', qkv(0, keys)],
+          ['k_proj', qkv(keys, values)],
+          ['v_proj', qkv(values, end)],
+        ];
+  return new Map([
+    ...projections,
+    ['o_proj', { tensor: 'attention_out', rows: [0, width], inputs: heads * headDim }],
+    ['gate_proj', { tensor: 'gate_up', rows: [0, mlpWidth], inputs: width }],
+    ['up_proj', { tensor: 'gate_up', rows: [mlpWidth, 2 * mlpWidth], inputs: width }],
+    ['down_proj', { tensor: 'down', rows: [0, width], inputs: mlpWidth }],
+  ]);
 }
 
 function adaptedLinear(
   layer: number,
   target: LinearName,
-  { width, mlpWidth }: ModelConfig,
+  { tensor, rows }: Host,
   mode: AdapterInfo['mode'],
 ): AdaptedLinear {
-  const hosts: Readonly<Record<LinearName, [string, [number, number]]>> = {
-    W_pack: ['qkv', [0, 3 * width]],
-    o_proj: ['attention_out', [0, width]],
-    gate_proj: ['gate_up', [0, mlpWidth]],
-    up_proj: ['gate_up', [mlpWidth, 2 * mlpWidth]],
-    down_proj: ['down', [0, width]],
-  };
-  const [host, rows] = hosts[target];
   const prefix = `adapter.layers.${layer}.${target}`;
   return {
     linear: linearName(layer, target),
-    tensor: `layers.${layer}.${host}`,
-    rows,
+    tensor: `layers.${layer}.${tensor}`,
+    rows: [...rows],
     a: `${prefix}.a`,
     b: `${prefix}.b`,
     router: mode === 'routed' ? `${prefix}.router` : null,
-  };
-}
-
-function sizesOf(target: LinearName, model: ModelConfig, experts: number, rank: number): Sizes {
-  const { width, mlpWidth } = model;
-  const outputs = { W_pack: 3 * width, o_proj: width, gate_proj: mlpWidth, up_proj: mlpWidth };
-  return {
-    experts,
-    rank,
-    inputs: target === 'down_proj' ? mlpWidth : width,
-    outputs: target === 'down_proj' ? width : outputs[target],
   };
 }
 

@@ -6,10 +6,13 @@ import { normaliseRows, quantizeQ4, quantizeQ8 } from './quantize.ts';
 import { plainTensor, quantizedTensor, type PackageTensor, type RowPart } from './tensors.ts';
 import type { Weights } from './weights.ts';
 
-/** The base model's tensors, from the names of a Baichuan2 checkpoint to those of a package. */
+/** The base model's tensors, from the names of a checkpoint to those of a package. */
 
 const FLOATS = ['F32', 'F16', 'BF16'] as const;
+const EMBED = 'model.embed_tokens.weight';
 const HEAD = 'lm_head.weight';
+/** Values of the embedding and of a head stored beside it that are compared at once. */
+const COMPARED = 1 << 18;
 /** Old checkpoints store the table of rotary frequencies: it follows from theta. */
 const IGNORED = /\.rotary_emb\.inv_freq$/;
 
@@ -33,36 +36,51 @@ export async function packBase(checkpoint: Checkpoint): Promise<readonly Package
       known.add(source);
     }
     if (dtype !== 'q4' && dtype !== 'q8') {
-      tensors.push(plainTensor(name, shape, await weights.all(sources[0]?.[0] ?? name)));
+      const parts = await Promise.all(sources.map(([source]) => weights.all(source)));
+      tensors.push(plainTensor(name, shape, Float32Array.from(parts.flatMap((part) => [...part]))));
       continue;
     }
     const columns = shape[1] ?? 1;
     const parts = sources.map(([source, rows]): RowPart => {
-      if (quantized === null) return quantizingPart(weights, source, dtype, rows, columns);
+      const unit = source === HEAD && config.architecture === 'baichuan2'; // NormHead
+      if (quantized === null) return quantizingPart(weights, source, dtype, rows, columns, unit);
       knownQuantized.add(`${source}.q`).add(`${source}.scale`);
       return packedPart(quantized, source, dtype, rows, columns);
     });
     tensors.push(quantizedTensor(name, dtype, columns, parts));
   }
-  refuseOthers(weights, known, checkpoint.folder);
-  if (quantized !== null) refuseOthers(quantized, knownQuantized, checkpoint.folder);
+  if (config.tiedHead && inWeights.has(HEAD) && inWeights.has(EMBED)) {
+    await checkTied(checkpoint);
+    known.add(HEAD);
+  }
+  refuseOthers(weights, known, checkpoint);
+  if (quantized !== null) refuseOthers(quantized, knownQuantized, checkpoint);
   return tensors;
 }
 
 /** The checkpoint's tensors, with their rows, that make one tensor of the package. */
 function sourceNames(name: string, config: ModelConfig): readonly [string, number][] {
-  const { vocab, width, mlpWidth } = config;
-  if (name === 'embed') return [['model.embed_tokens.weight', vocab]];
+  const { vocab, width, heads, kvHeads, headDim, mlpWidth } = config;
+  if (name === 'embed') return [[EMBED, vocab]];
   if (name === 'norm') return [['model.norm.weight', width]];
   if (name === 'head') return [[HEAD, vocab]];
   const [, layer, part] = name.split('.');
-  const of = (suffix: string, rows: number): [string, number] => [
-    `model.layers.${layer}.${suffix}.weight`,
+  const of = (suffix: string, rows: number, kind = 'weight'): [string, number] => [
+    `model.layers.${layer}.${suffix}.${kind}`,
     rows,
   ];
+  const [queries, keys] = [heads * headDim, kvHeads * headDim];
+  const apart = (kind: string): [string, number][] => [
+    of('self_attn.q_proj', queries, kind),
+    of('self_attn.k_proj', keys, kind),
+    of('self_attn.v_proj', keys, kind),
+  ];
+  const fused = config.architecture === 'baichuan2';
   const table: Readonly<Record<string, readonly [string, number][]>> = {
     attention_norm: [of('input_layernorm', width)],
-    qkv: [of('self_attn.W_pack', 3 * width)],
+    qkv: fused ? [of('self_attn.W_pack', queries + 2 * keys)] : apart('weight'),
+    qkv_bias: apart('bias'),
+    qk_norm: [of('self_attn.q_norm', headDim), of('self_attn.k_norm', headDim)],
     attention_out: [of('self_attn.o_proj', width)],
     mlp_norm: [of('post_attention_layernorm', width)],
     gate_up: [of('mlp.gate_proj', mlpWidth), of('mlp.up_proj', mlpWidth)],
@@ -73,21 +91,37 @@ function sourceNames(name: string, config: ModelConfig): readonly [string, numbe
   return found;
 }
 
-/** Rows that our own quantizer makes from floats. */
+/** Rows that our own quantizer makes from floats. unit: they get unit length first. */
 function quantizingPart(
   weights: Weights,
   name: string,
   dtype: 'q4' | 'q8',
   rows: number,
   columns: number,
+  unit: boolean,
 ): RowPart {
   const quantize = dtype === 'q4' ? quantizeQ4 : quantizeQ8;
   const read = async (from: number, to: number) => {
     const values = await weights.rows(name, from, to);
-    if (name === HEAD) normaliseRows(values, to - from, columns);
+    if (unit) normaliseRows(values, to - from, columns);
     return quantize(values, to - from, columns);
   };
   return { rows, read };
+}
+
+/** A head that config.json ties and the file stores all the same: it has to be the embedding. */
+async function checkTied({ weights, config, folder }: Checkpoint): Promise<void> {
+  const { vocab, width } = config;
+  weights.expect(HEAD, [vocab, width], FLOATS);
+  const step = Math.ceil(COMPARED / width);
+  for (let from = 0; from < vocab; from += step) {
+    const to = Math.min(vocab, from + step);
+    const embed = await weights.rows(EMBED, from, to);
+    const head = await weights.rows(HEAD, from, to);
+    if (head.every((value, i) => value === embed[i])) continue;
+    const what = `tensor ${HEAD} differs from ${EMBED}, though config.json ties them`;
+    throw new Failure('BadCheckpoint', `${folder}: ${what}`);
+  }
 }
 
 /** Rows that training has quantized: their bytes go into the package as they are. */
@@ -112,10 +146,14 @@ function packedPart(
 }
 
 /** A bias or a tensor of another architecture, left out, would silently change the numbers. */
-function refuseOthers(weights: Weights, known: ReadonlySet<string>, folder: string): void {
+function refuseOthers(
+  weights: Weights,
+  known: ReadonlySet<string>,
+  { folder, config }: Checkpoint,
+): void {
   const unknown = weights.names().find((name) => !known.has(name) && !IGNORED.test(name));
   if (unknown === undefined) return;
   const files = weights.files.join(', ');
-  const what = `tensor ${unknown} has no place in a Baichuan2 model`;
+  const what = `tensor ${unknown} has no place in a ${config.architecture} model`;
   throw new Failure('BadCheckpoint', `${folder}: ${files}: ${what}`);
 }

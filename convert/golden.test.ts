@@ -31,7 +31,9 @@ function best(logits: Float64Array): number {
   return logits.reduce((top, logit, id) => (logit > (logits[top] ?? -Infinity) ? id : top), 0);
 }
 
-describe.each(['tiny', 'tiny-routed'])('the package %s', (name) => {
+const packages = ['tiny', 'tiny-routed', 'tiny-alibi', 'tiny-llama', 'tiny-qwen2', 'tiny-qwen3'];
+
+describe.each(packages)('the package %s', (name) => {
   const folder = join(fixtures, name);
 
   it('is whole, and its known answers come out again', async () => {

@@ -14,8 +14,9 @@ export function inspect(manifest: Manifest): readonly string[] {
     [
       'config',
       `${config.architecture}: ${config.layers} layers, width ${config.width}, ` +
-        `${config.heads} heads of ${config.headDim}, MLP ${config.mlpWidth}, ` +
-        `vocabulary ${number(config.vocab)}, ${config.capacity} positions`,
+        `${config.heads} heads of ${config.headDim} over ${config.kvHeads} of keys, ` +
+        `MLP ${config.mlpWidth}, vocabulary ${number(config.vocab)}${config.tiedHead ? ', tied' : ''}, ` +
+        `${config.capacity} ${config.positions.kind === 'rope' ? 'rotary' : 'ALiBi'} positions`,
     ],
     ['size', `${megabytes(bytes)} in ${manifest.files.length} files`],
     ['base', sizeLine(base)],

@@ -18,7 +18,7 @@ export type ReferenceModel = Pick<Manifest, 'config' | 'tensors' | 'adapter'>;
 /** Tokens that follow each other, with the keys and values of those that were seen. */
 export interface Sequence {
   readonly task: string;
-  readonly keys: Float64Array[][]; // per layer, per position: [D]
+  readonly keys: Float64Array[][]; // per layer, per position: [K Dh]
   readonly values: Float64Array[][];
   length: number;
 }
@@ -61,7 +61,7 @@ export class Reference {
 
   /** Logits [V] after every new token, in the order of the steps and their tokens. */
   async forward(steps: readonly Step[]): Promise<Rows> {
-    const { layers, normEps } = this.#model.config;
+    const { layers, normEps, tiedHead } = this.#model.config;
     const rows = steps.flatMap(({ sequence, tokens }) =>
       tokens.map((token, i): Row => ({ sequence, token, position: sequence.length + i })),
     );
@@ -72,7 +72,7 @@ export class Reference {
     }
     for (const { sequence, tokens } of steps) sequence.length += tokens.length;
     const normed = rmsNorm(x, await this.#matrix('norm'), normEps);
-    const logits = await this.#linear('head', normed, rows);
+    const logits = await this.#linear(tiedHead ? 'embed' : 'head', normed, rows);
     this.#onLayer();
     return logits;
   }
@@ -96,11 +96,13 @@ export class Reference {
 
   /** x + attention(norm(x)), then + mlp(norm(x)). */
   async #layer(layer: number, x: Rows, rows: readonly Row[]): Promise<Rows> {
-    const { normEps, mlpWidth } = this.#model.config;
+    const { normEps, mlpWidth, qkvBias } = this.#model.config;
     const name = (part: string) => `layers.${layer}.${part}`;
     const attentionIn = rmsNorm(x, await this.#matrix(name('attention_norm')), normEps);
-    const qkv = await this.#linear(name('qkv'), attentionIn, rows);
-    const mixed = this.#attention(layer, qkv, rows);
+    const projected = await this.#linear(name('qkv'), attentionIn, rows);
+    const bias = qkvBias ? await this.#matrix(name('qkv_bias')) : [];
+    const qkv = projected.map((row) => row.map((value, n) => value + (bias[n] ?? 0)));
+    const mixed = await this.#attention(layer, qkv, rows);
     const attended = add(x, await this.#linear(name('attention_out'), mixed, rows));
     const mlpIn = rmsNorm(attended, await this.#matrix(name('mlp_norm')), normEps);
     const gateUp = await this.#linear(name('gate_up'), mlpIn, rows);
@@ -110,32 +112,40 @@ export class Reference {
     return add(attended, await this.#linear(name('down'), inner, rows));
   }
 
-  /** Causal attention of every row over its own sequence; [M, 3D] -> [M, D]. */
-  #attention(layer: number, qkv: Rows, rows: readonly Row[]): Rows {
-    const { width, heads, headDim, positions } = this.#model.config;
+  /** Causal attention of every row over its own sequence; [M, (H + 2 K) Dh] -> [M, H Dh]. */
+  async #attention(layer: number, qkv: Rows, rows: readonly Row[]): Promise<Rows> {
+    const { heads, kvHeads, headDim, positions, qkNorm, normEps } = this.#model.config;
+    const [keysAt, valuesAt] = [heads * headDim, (heads + kvHeads) * headDim];
+    const norms = qkNorm ? await this.#matrix(`layers.${layer}.qk_norm`) : null;
+    const slopes = positions.kind === 'alibi' ? alibiSlopes(heads) : [];
     rows.forEach(({ sequence, position }, m) => {
       const row = qkv[m] ?? new Float64Array();
-      rotate(row.subarray(0, width), position, headDim, positions.theta);
-      const key = row.slice(width, 2 * width);
-      rotate(key, position, headDim, positions.theta);
+      const key = row.slice(keysAt, valuesAt);
+      [row.subarray(0, keysAt), key].forEach((part, side) => {
+        const weight = norms?.subarray(side * headDim, (side + 1) * headDim);
+        if (weight !== undefined) normHeads(part, weight, normEps);
+        if (positions.kind === 'rope') rotate(part, position, headDim, positions.theta);
+      });
       sequence.keys[layer]?.push(key);
-      sequence.values[layer]?.push(row.slice(2 * width));
+      sequence.values[layer]?.push(row.slice(valuesAt));
     });
     return rows.map(({ sequence, position }, m) => {
       const query = qkv[m] ?? new Float64Array();
       const keys = (sequence.keys[layer] ?? []).slice(0, position + 1);
       const values = sequence.values[layer] ?? [];
-      const output = new Float64Array(width);
-      for (let from = 0; from < heads * headDim; from += headDim) {
-        const scores = keys.map((key) => {
+      const output = new Float64Array(keysAt);
+      for (let head = 0; head < heads; head++) {
+        const from = head * headDim;
+        const shared = Math.floor(head / (heads / kvHeads)) * headDim;
+        const scores = keys.map((key, past) => {
           let sum = 0;
-          for (let i = from; i < from + headDim; i++) sum += (query[i] ?? 0) * (key[i] ?? 0);
-          return sum / Math.sqrt(headDim);
+          for (let i = 0; i < headDim; i++) sum += (query[from + i] ?? 0) * (key[shared + i] ?? 0);
+          return sum / Math.sqrt(headDim) - (slopes[head] ?? 0) * (position - past);
         });
         softmax(scores).forEach((weight, past) => {
           const value = values[past] ?? output;
-          for (let i = from; i < from + headDim; i++) {
-            output[i] = (output[i] ?? 0) + weight * (value[i] ?? 0);
+          for (let i = 0; i < headDim; i++) {
+            output[from + i] = (output[from + i] ?? 0) + weight * (value[shared + i] ?? 0);
           }
         });
       }
@@ -244,6 +254,27 @@ function rmsNorm(x: Rows, weight: Float32Array, eps: number): Rows {
     const scale = 1 / Math.sqrt(squares / row.length + eps);
     return row.map((value, i) => value * scale * (weight[i] ?? 0));
   });
+}
+
+/** QK-norm: every head of a row by itself, in place; the heads share one weight. */
+function normHeads(row: Float64Array, weight: Float32Array, eps: number): void {
+  for (let from = 0; from < row.length; from += weight.length) {
+    const head = row.subarray(from, from + weight.length);
+    const [normed] = rmsNorm([head], weight, eps);
+    if (normed !== undefined) head.set(normed);
+  }
+}
+
+/**
+ * ALiBi's slope of every head: 2^(-8k/n), k = 1..n, for the largest power of two n that is not
+ * above their number; the heads beyond it get every second slope of 2n.
+ */
+function alibiSlopes(heads: number): number[] {
+  let n = 1;
+  while (2 * n <= heads) n *= 2;
+  return Array.from({ length: heads }, (_, head) =>
+    head < n ? 2 ** ((-8 * (head + 1)) / n) : 2 ** ((-8 * (2 * (head - n) + 1)) / (2 * n)),
+  );
 }
 
 /** Rotates the pairs (i, i + Dh/2) of every head, in place. */

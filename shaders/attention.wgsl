@@ -1,5 +1,7 @@
-// Causal attention over the cache: y[t, h] = softmax_s(q[t, h] . k[s, h'] / sqrt(DH)) v[s, h'],
-// s <= position + t, with h' the key-value head that H/K query heads share.
+// Causal attention over the cache:
+//   y[t, h] = softmax_s(q[t, h] . k[s, h'] / sqrt(DH) - slopes[h] (position + t - s)) v[s, h'],
+// s <= position + t, with h' the key-value head that H/K query heads share. Slopes are those of
+// linear biases (ALiBi), zeros where positions are rotary.
 //   qkv: f32 [T, ROW], the queries first; keys, values: [S, K, DH]; y: [T, H, DH]
 // One workgroup per head (x) and token (z). Positions come in tiles of TILE: the lanes make the
 // scores of a tile, agree on the largest so far, and add the weighted values to sums that are
@@ -23,7 +25,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> qkv: array<vec4f>;
 @group(0) @binding(2) var<storage, read> keys: array<vec4<elem>>;
 @group(0) @binding(3) var<storage, read> values: array<vec4<elem>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<elem>>;
+@group(0) @binding(4) var<storage, read> slopes: array<f32>; // [H]
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<elem>>;
 
 const LOWEST = -3.0e38;
 
@@ -47,6 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let stride = KV_HEADS * columns; // from one position to the next in the cache
   let head = group.x / (H / KV_HEADS) * columns;
   let length = params.position + group.z + 1; // S, the positions this token sees
+  let slope = slopes[group.x];
   if (lane < columns) {
     query[lane] = qkv[group.z * (ROW / 4) + group.x * columns + lane] * inverseSqrt(f32(DH));
   }
@@ -59,7 +63,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let count = min(TILE, length - start);
     var mine = LOWEST;
     for (var i = lane; i < count; i += LANES) {
-      let s = score((start + i) * stride + head);
+      let distance = f32(length - 1 - start - i);
+      let s = score((start + i) * stride + head) - slope * distance;
       weights[i] = s;
       mine = max(mine, s);
     }

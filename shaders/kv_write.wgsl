@@ -1,5 +1,6 @@
-// Writes the keys and values of a pass into the cache of its layer.
-//   qkv: f32 [T, Q + 2 KV], queries, keys, values; keys, values: [S, KV]
+// Writes the keys and values of a pass into the cache of its layer, values with their bias.
+//   qkv: f32 [T, Q + 2 KV], queries, keys (theirs is in them), values; bias: [Q + 2 KV]
+//   keys, values: [S, KV]
 // One invocation per four values; z walks the tokens.
 
 override Q: u32; // width of the queries, H * DH
@@ -14,8 +15,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> keys: array<vec4<elem>>;
-@group(0) @binding(3) var<storage, read_write> values: array<vec4<elem>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>; // zeros where the model has none
+@group(0) @binding(3) var<storage, read_write> keys: array<vec4<elem>>;
+@group(0) @binding(4) var<storage, read_write> values: array<vec4<elem>>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -24,5 +26,5 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let source = id.z * (Q / 4 + 2 * width) + Q / 4 + id.x;
   let to = (params.position + id.z) * width + id.x;
   keys[to] = vec4<elem>(qkv[source]);
-  values[to] = vec4<elem>(qkv[source + width]);
+  values[to] = vec4<elem>(qkv[source + width] + bias[Q / 4 + width + id.x]);
 }

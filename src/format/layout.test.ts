@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { failureName } from '../failure.ts';
 import { blockBytes, parseManifest, qPlaneBytes, tensorByName } from './layout.ts';
-import { MAX_MANIFEST_BYTES } from './manifest.ts';
+import { MAX_MANIFEST_BYTES, type ModelConfig } from './manifest.ts';
 import { exampleManifest } from './testing.ts';
 
 const encode = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
@@ -41,6 +41,29 @@ describe('a manifest', () => {
     const manifest = exampleManifest(mode);
     expect(parseManifest(encode(manifest))).toEqual(manifest);
     expect(tensorByName(manifest).get('embed')?.shape).toEqual([300, 32]);
+  });
+
+  it.each<Partial<ModelConfig>>([
+    { positions: { kind: 'alibi' } },
+    { architecture: 'llama', kvHeads: 1, qkvBias: false },
+    { architecture: 'qwen2', kvHeads: 1, qkvBias: true, tiedHead: true },
+    { architecture: 'qwen3', heads: 4, headDim: 32, qkNorm: true },
+  ])('of another architecture is accepted, %j', (changes) => {
+    const manifest = exampleManifest('merged', changes);
+    expect(parseManifest(encode(manifest))).toEqual(manifest);
+  });
+
+  it.each([{ qkvBias: true }, { qkNorm: true }])('with ALiBi and %j is refused', (changes) => {
+    const manifest = exampleManifest('merged', { ...changes, positions: { kind: 'alibi' } });
+    expect(message(manifest)).toContain('goes with rotary positions');
+  });
+
+  it('names the tensors that only some architectures have', () => {
+    const has = { qkvBias: true, qkNorm: true, tiedHead: true };
+    const tensors = tensorByName(exampleManifest('merged', { ...has, kvHeads: 1 }));
+    expect(tensors.get('layers.1.qkv_bias')?.shape).toEqual([64]);
+    expect(tensors.get('layers.1.qk_norm')?.shape).toEqual([32]);
+    expect(tensors.has('head')).toBe(false);
   });
 
   it('without an adapter is accepted', () => {
@@ -89,7 +112,7 @@ describe('a manifest', () => {
     ['rows backwards', ['tensors', 0, 'blocks', 0, 'rows'], [0, 0], 'rows.1'],
     ['a q4 vector', ['tensors', 1, 'dtype'], 'q4', 'wants [N, K]'],
     ['blocks that overlap', ['tensors', 3, 'blocks', 0, 'offset'], 0, 'overlap in shard-00000.bin'],
-    ['heads that do not fit', ['config', 'heads'], 4, '4 heads of 16 in 32'],
+    ['heads that do not fit', ['config', 'heads'], 4, 'qkv is q4 [96, 32], not q4 [128, 32]'],
     ['key heads that do not divide', ['config', 'kvHeads'], 3, 'unevenly'],
     ['more layers than tensors', ['config', 'layers'], 2 ** 50, 'no tensors for'],
     ['a layer too many', ['config', 'layers'], 3, 'tensor layers.2.attention_norm is missing'],
@@ -97,6 +120,14 @@ describe('a manifest', () => {
     ['another vocabulary', ['config', 'vocab'], 301, 'embed is q8 [300, 32], not q8 [301, 32]'],
     ['normEps 0', ['config', 'normEps'], 0, 'normEps'],
     ['theta below 0', ['config', 'positions', 'theta'], -1, 'theta'],
+    ['another architecture', ['config', 'architecture'], 'gpt2', 'config.architecture'],
+    ['other positions', ['config', 'positions', 'kind'], 'learned', 'config.positions.kind'],
+    ['ALiBi with a theta', ['config', 'positions', 'kind'], 'alibi', 'config.positions.theta'],
+    ['a bias without its tensor', ['config', 'qkvBias'], true, 'layers.0.qkv_bias is missing'],
+    ['a norm without its tensor', ['config', 'qkNorm'], true, 'layers.0.qk_norm is missing'],
+    ['a tied head that is stored', ['config', 'tiedHead'], true, 'tensor head has no place'],
+    ['a flag that is no flag', ['config', 'tiedHead'], 1, 'config.tiedHead'],
+    ['a flag nobody knows', ['config', 'mlpBias'], true, 'config'],
     ['an adapter nobody uses', ['adapter'], null, 'adapter.layers.0.gate_proj.a has no place'],
     ['an adapter of nothing', ['adapter', 'linears'], [], 'no linears'],
     ['a linear twice', ['adapter', 'linears', 1, 'linear'], 'layers.0.mlp.gate_proj', 'twice'],

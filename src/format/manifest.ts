@@ -28,7 +28,7 @@ const bilingual = v.strictObject({ zh: text, en: text });
 const tokens = v.pipe(v.array(count), v.maxLength(1024));
 
 const config = v.strictObject({
-  architecture: v.literal('baichuan2'),
+  architecture: v.picklist(['baichuan2', 'llama', 'qwen2', 'qwen3']),
   vocab: positive,
   width: positive,
   layers: positive,
@@ -37,8 +37,15 @@ const config = v.strictObject({
   headDim: positive,
   mlpWidth: positive,
   normEps: finite,
-  positions: v.strictObject({ kind: v.literal('rope'), theta: finite }),
+  positions: v.variant('kind', [
+    v.strictObject({ kind: v.literal('rope'), theta: finite }),
+    v.strictObject({ kind: v.literal('alibi') }),
+  ]),
   capacity: positive,
+  // What some architectures have; left out, this one does not.
+  qkvBias: v.optional(v.boolean()), // a vector is added to queries, keys and values
+  qkNorm: v.optional(v.boolean()), // each head's queries and keys are normed before they turn
+  tiedHead: v.optional(v.boolean()), // the head is the embedding table
 });
 
 const block = v.strictObject({

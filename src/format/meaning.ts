@@ -9,9 +9,13 @@ type ExpectedTensor = Pick<TensorInfo, 'name' | 'dtype' | 'shape'>;
 /** Every tensor of the base model, in the order of the forward pass. */
 export function baseTensors(config: ModelConfig): readonly ExpectedTensor[] {
   const { vocab, width, heads, kvHeads, headDim, mlpWidth } = config;
+  const qkvRows = (heads + 2 * kvHeads) * headDim;
+  const where = (has: boolean | undefined, tensor: ExpectedTensor) => (has ? [tensor] : []);
   const layer = (i: number): ExpectedTensor[] => [
     { name: `layers.${i}.attention_norm`, dtype: 'f32', shape: [width] },
-    { name: `layers.${i}.qkv`, dtype: 'q4', shape: [(heads + 2 * kvHeads) * headDim, width] },
+    { name: `layers.${i}.qkv`, dtype: 'q4', shape: [qkvRows, width] },
+    ...where(config.qkvBias, { name: `layers.${i}.qkv_bias`, dtype: 'f32', shape: [qkvRows] }),
+    ...where(config.qkNorm, { name: `layers.${i}.qk_norm`, dtype: 'f32', shape: [2 * headDim] }),
     { name: `layers.${i}.attention_out`, dtype: 'q4', shape: [width, heads * headDim] },
     { name: `layers.${i}.mlp_norm`, dtype: 'f32', shape: [width] },
     { name: `layers.${i}.gate_up`, dtype: 'q4', shape: [2 * mlpWidth, width] },
@@ -21,7 +25,7 @@ export function baseTensors(config: ModelConfig): readonly ExpectedTensor[] {
     { name: 'embed', dtype: 'q8', shape: [vocab, width] },
     ...Array.from({ length: config.layers }, (_, i) => layer(i)).flat(),
     { name: 'norm', dtype: 'f32', shape: [width] },
-    { name: 'head', dtype: 'q8', shape: [vocab, width] },
+    ...where(!config.tiedHead, { name: 'head', dtype: 'q8', shape: [vocab, width] }),
   ];
 }
 
@@ -50,11 +54,17 @@ export function checkMeaning(manifest: Manifest, tensors: Tensors): void {
   checkKnownAnswer(manifest);
 }
 
-function checkConfig({ width, heads, kvHeads, headDim, normEps, positions }: ModelConfig): void {
-  if (heads * headDim !== width) throw bad(`config: ${heads} heads of ${headDim} in ${width}`);
+function checkConfig(config: ModelConfig): void {
+  const { heads, kvHeads, headDim, normEps, positions } = config;
   if (heads % kvHeads !== 0) throw bad(`config: ${heads} heads share ${kvHeads} unevenly`);
-  if (headDim % 2 !== 0) throw bad(`config: headDim ${headDim} is odd, RoPE turns pairs`);
   if (normEps <= 0) throw bad(`config: normEps ${normEps} is not above 0`);
+  if (positions.kind === 'alibi') {
+    // The step that turns queries and keys adds their bias and norms them.
+    if (config.qkvBias) throw bad('config: qkvBias goes with rotary positions');
+    if (config.qkNorm) throw bad('config: qkNorm goes with rotary positions');
+    return;
+  }
+  if (headDim % 2 !== 0) throw bad(`config: headDim ${headDim} is odd, RoPE turns pairs`);
   if (positions.theta <= 0) throw bad(`config: theta ${positions.theta} is not above 0`);
 }
 

@@ -11,7 +11,7 @@ import { baseTensors } from './meaning.ts';
 
 /** A whole manifest of a tiny package without bytes, for tests. */
 
-const config: ModelConfig = {
+const sizes: ModelConfig = {
   architecture: 'baichuan2',
   vocab: 300,
   width: 32,
@@ -28,7 +28,11 @@ const config: ModelConfig = {
 const EXPERTS = 4;
 const RANK = 2;
 
-export function exampleManifest(mode: 'merged' | 'routed' = 'merged'): Manifest {
+export function exampleManifest(
+  mode: 'merged' | 'routed' = 'merged',
+  changes: Partial<ModelConfig> = {},
+): Manifest {
+  const config = { ...sizes, ...changes };
   const linears = adaptedLinears(mode);
   const base = place('shard-00000.bin', baseTensors(config));
   const extra = place('adapter-00000.bin', adapterTensors(linears));
@@ -86,15 +90,15 @@ function adaptedLinears(mode: 'merged' | 'routed'): AdaptedLinear[] {
     router: mode === 'routed' ? `adapter.layers.${i}.${name}.router` : null,
   });
   return [0, 1].flatMap((i) => [
-    linear(i, 'gate_proj', 'gate_up', [0, config.mlpWidth]),
-    linear(i, 'up_proj', 'gate_up', [config.mlpWidth, 2 * config.mlpWidth]),
-    linear(i, 'down_proj', 'down', [0, config.width]),
+    linear(i, 'gate_proj', 'gate_up', [0, sizes.mlpWidth]),
+    linear(i, 'up_proj', 'gate_up', [sizes.mlpWidth, 2 * sizes.mlpWidth]),
+    linear(i, 'down_proj', 'down', [0, sizes.width]),
   ]);
 }
 
 function adapterTensors(linears: readonly AdaptedLinear[]): Omit<TensorInfo, 'blocks'>[] {
   return linears.flatMap(({ tensor, rows, a, b, router }) => {
-    const columns = tensor.endsWith('down') ? config.mlpWidth : config.width;
+    const columns = tensor.endsWith('down') ? sizes.mlpWidth : sizes.width;
     const tensors = [
       { name: a, dtype: 'f16' as const, shape: [EXPERTS * RANK, columns] },
       { name: b, dtype: 'f16' as const, shape: [rows[1] - rows[0], EXPERTS * RANK] },

@@ -32,7 +32,7 @@ const kernels: Record<string, (gpu: Gpu) => Promise<unknown>> = {
   matvec_q4: (gpu) => createMatvecQ4(gpu, matrix),
   matvec_q8: (gpu) => createMatvecQ8(gpu, matrix),
   rms_norm: (gpu) => createRmsNorm(gpu, { width: 5120, eps: 1e-6 }),
-  rope: (gpu) => createRope(gpu, { heads: 80, headDim: 128, row: 15360 }),
+  rope: (gpu) => createRope(gpu, { heads: 40, kvHeads: 8, headDim: 128, normEps: 1e-6 }),
   swiglu: (gpu) => createSwiglu(gpu, 13696),
 };
 

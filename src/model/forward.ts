@@ -14,7 +14,7 @@ import type { Gpu, Step } from '../gpu/gpu.ts';
 import type { Adapter } from './adapter.ts';
 import type { Sizes } from './config.ts';
 import type { State } from './state.ts';
-import type { Matrix, MatrixPart, Weights } from './weights.ts';
+import type { LayerWeights, Matrix, MatrixPart, Weights } from './weights.ts';
 
 /** The steps of one kind of pass through the layers. */
 type Layers = readonly (readonly Step[])[];
@@ -126,19 +126,19 @@ class LayerBuilder {
     const layer = weights.layers[i];
     const cache = state.layers[i];
     if (layer === undefined || cache === undefined) throw new RangeError(`there is no layer ${i}`);
-    const { params, angles, x, normed, qkv, attended, gateUp, hidden } = state;
-    const { heads, kvHeads, headDim, queryWidth, kvWidth, qkvRows, mlpWidth } = sizes;
+    const { params, slopes, x, normed, qkv, attended, gateUp, hidden } = state;
+    const { heads, kvHeads, headDim, queryWidth, kvWidth, mlpWidth } = sizes;
+    const { qkvBias: bias } = layer;
     const name = (tensor: string): string => `layers.${i}.${tensor}`;
-    const turned = { heads: heads + kvHeads, headDim, row: qkvRows };
     const kv = { queries: queryWidth, width: kvWidth };
 
     const steps = await Promise.all([
       this.#norm(layer.attentionNorm),
       this.#linear(name('qkv'), layer.qkv, normed, qkv),
-      createRope(gpu, turned).then((bind) => bind({ params, angles, x: qkv })),
-      createKvWrite(gpu, kv).then((bind) => bind({ params, qkv, ...cache })),
+      this.#rope(layer),
+      createKvWrite(gpu, kv).then((bind) => bind({ params, qkv, bias, ...cache })),
       createAttention(gpu, { heads, kvHeads, headDim }).then((bind) =>
-        bind({ params, qkv, ...cache, y: attended }),
+        bind({ params, qkv, slopes, ...cache, y: attended }),
       ),
       this.#linear(name('attention_out'), layer.attentionOut, attended, x, true),
 
@@ -154,6 +154,16 @@ class LayerBuilder {
     const { gpu, sizes, state } = this.#parts;
     const bind = await createRmsNorm(gpu, { width: sizes.width, eps: sizes.normEps });
     return bind({ params: state.params, x: state.x, weight, y: state.normed });
+  }
+
+  /** Bias, norm and rotation of queries and keys; nothing where positions are biases on scores. */
+  async #rope({ qkvBias: bias, qkNorm: weight }: LayerWeights): Promise<Step[]> {
+    const { gpu, sizes, state } = this.#parts;
+    const { params, angles, qkv: x } = state;
+    if (angles === null) return [];
+    const normEps = sizes.qkNorm ? sizes.normEps : null;
+    const bind = await createRope(gpu, { ...sizes, normEps });
+    return [bind({ params, angles, bias, weight, x })];
   }
 
   /** y (+)= W x + B (gates * A x), with the adapter where this tensor has one. */

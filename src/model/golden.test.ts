@@ -62,9 +62,11 @@ function openGolden(name: string) {
 
 async function openModel(name: string, { variant, tuning }: GpuCase): Promise<Model> {
   const manifest = parseManifest(fixture(`${name}/manifest.json`));
-  // The routed package skips matmul_q4, which takes software drivers seconds to compile.
+  // The others skip matmul_q4, which takes software drivers seconds to compile.
   const matmulFrom = name === 'tiny' ? tuning.matmulFrom : Infinity;
-  const gpu = await requestGpu(testDriver(variant), { variant, tuning: { ...tuning, matmulFrom } });
+  // Every prompt is longer than a chunk.
+  const cut = { ...tuning, matmulFrom, chunk: 8 };
+  const gpu = await requestGpu(testDriver(variant), { variant, tuning: cut });
   return Model.load(gpu, manifest, (file) => Promise.resolve(fixture(`${name}/${file}`)));
 }
 
@@ -84,12 +86,23 @@ function argmax(values: Float32Array): number {
   return values.reduce((best, value, i) => (value > (values[best] ?? 0) ? i : best), 0);
 }
 
-describe.each(['tiny', 'tiny-routed'])('%s', (name) => {
+/** One of every architecture; those with an adapter have tasks that differ. */
+const packages = [
+  ['tiny', 3],
+  ['tiny-routed', 3],
+  ['tiny-alibi', 1],
+  ['tiny-llama', 1],
+  ['tiny-qwen2', 1],
+  ['tiny-qwen3', 2],
+] as const;
+
+describe.each(packages)('%s', (name, tasks) => {
   const golden = openGolden(name);
 
-  it('has three tasks with three different texts', () => {
+  it('has tasks with different texts', () => {
     const texts = Object.values(golden.tasks).map((task) => task.greedy_text);
-    expect(new Set(texts).size).toBe(3);
+    expect(texts.length).toBe(tasks);
+    expect(new Set(texts).size).toBe(tasks);
     for (const task of Object.values(golden.tasks)) {
       expect(new Set(task.greedy_tokens).size).toBe(task.distinct);
     }
@@ -123,6 +136,21 @@ describe.each(['tiny', 'tiny-routed'])('%s', (name) => {
         }
       },
     );
+
+    it.each(Object.keys(golden.tasks))('%s comes out token by token as in chunks', async (id) => {
+      const { prompt_tokens: prompt = [] } = golden.tasks[id] ?? {};
+      const logits = golden.tensor(`${id}.logits`);
+      model.setTask(id);
+      const { vocab } = model.config;
+      for (const [t, token] of prompt.entries()) {
+        const actual = await model.decode(token);
+        const expected = logits.subarray(t * vocab, (t + 1) * vocab);
+        expect(difference(actual, expected, false)).toBeLessThan(allowed.logits);
+      }
+      const last = logits.subarray(-vocab);
+      model.truncate(0);
+      expect(difference(await model.prefill(prompt), last, false)).toBeLessThan(allowed.logits);
+    });
 
     it.each(Object.entries(golden.tasks))(
       '%s goes on with the same 32 tokens',

@@ -30,7 +30,7 @@ class Reference {
   }
 
   run(tokens: readonly number[]): ReferenceResult {
-    const { layers, width } = this.#package.manifest.config;
+    const { layers, width, tiedHead } = this.#package.manifest.config;
     const embed = this.#values('embed');
     let xs: Float64Array[] = tokens.map((t) =>
       Float64Array.from(embed.subarray(t * width, (t + 1) * width)),
@@ -40,14 +40,20 @@ class Reference {
       xs = this.#layer(i, xs);
       hidden.push(xs);
     }
-    const logits = xs.map((x) => this.#product('head', this.#norm('norm', x)));
+    const head = tiedHead ? 'embed' : 'head';
+    const logits = xs.map((x) => this.#product(head, this.#norm('norm', x)));
     return { logits, hidden, gates: this.#gates };
   }
 
   #layer(i: number, xs: readonly Float64Array[]): Float64Array[] {
     const name = (tensor: string): string => `layers.${i}.${tensor}`;
-    const qkv = xs.map((x) => this.#linear(name('qkv'), this.#norm(name('attention_norm'), x)));
-    return this.#attend(qkv).map((attended, t) => {
+    const bias = this.#package.values.get(name('qkv_bias')) ?? [];
+    const qkv = xs.map((x) =>
+      this.#linear(name('qkv'), this.#norm(name('attention_norm'), x)).map(
+        (value, n) => value + (bias[n] ?? 0),
+      ),
+    );
+    return this.#attend(i, qkv).map((attended, t) => {
       const x = sum(xs[t] ?? attended, this.#linear(name('attention_out'), attended));
       const gateUp = this.#linear(name('gate_up'), this.#norm(name('mlp_norm'), x));
       const half = gateUp.length / 2;
@@ -58,17 +64,19 @@ class Reference {
     });
   }
 
-  #attend(qkv: readonly Float64Array[]): Float64Array[] {
-    const { heads, kvHeads, headDim } = this.#package.manifest.config;
+  #attend(layer: number, qkv: readonly Float64Array[]): Float64Array[] {
+    const { heads, kvHeads, headDim, positions } = this.#package.manifest.config;
+    const slopes = positions.kind === 'alibi' ? alibi(heads) : [];
     const part = (t: number, head: number): Float64Array =>
       qkv[t]?.subarray(head * headDim, (head + 1) * headDim) ?? new Float64Array();
     return qkv.map((_, t) => {
       const out = new Float64Array(heads * headDim);
       for (let h = 0; h < heads; h++) {
         const shared = Math.floor(h / (heads / kvHeads));
-        const q = this.#turn(part(t, h), t);
+        const q = this.#turn(this.#headNorm(layer, 0, part(t, h)), t);
         const scores = qkv.slice(0, t + 1).map((_, s) => {
-          return dot(q, this.#turn(part(s, heads + shared), s)) / Math.sqrt(headDim);
+          const k = this.#turn(this.#headNorm(layer, 1, part(s, heads + shared)), s);
+          return dot(q, k) / Math.sqrt(headDim) - (slopes[h] ?? 0) * (t - s);
         });
         const weights = softmax(scores);
         weights.forEach((weight, s) => {
@@ -82,11 +90,12 @@ class Reference {
   }
 
   #turn(head: Float64Array, position: number): Float64Array {
-    const { theta } = this.#package.manifest.config.positions;
+    const { positions } = this.#package.manifest.config;
+    if (positions.kind === 'alibi') return head;
     const pairs = head.length / 2;
     const turned = Float64Array.from(head);
     for (let i = 0; i < pairs; i++) {
-      const angle = position * theta ** (-i / pairs);
+      const angle = position * positions.theta ** (-i / pairs);
       const [a, b] = [head[i] ?? 0, head[i + pairs] ?? 0];
       turned[i] = a * Math.cos(angle) - b * Math.sin(angle);
       turned[i + pairs] = b * Math.cos(angle) + a * Math.sin(angle);
@@ -94,8 +103,18 @@ class Reference {
     return turned;
   }
 
+  /** QK-norm of one head where the model has it. side: 0 for queries, 1 for keys. */
+  #headNorm(layer: number, side: 0 | 1, head: Float64Array): Float64Array {
+    const weight = this.#package.values.get(`layers.${layer}.qk_norm`);
+    if (weight === undefined) return head;
+    return this.#normed(head, weight.subarray(side * head.length, (side + 1) * head.length));
+  }
+
   #norm(name: string, x: Float64Array): Float64Array {
-    const weight = this.#values(name);
+    return this.#normed(x, this.#values(name));
+  }
+
+  #normed(x: Float64Array, weight: Float32Array): Float64Array {
     const { normEps } = this.#package.manifest.config;
     const root = Math.sqrt(dot(x, x) / x.length + normEps);
     return x.map((value, i) => (value / root) * (weight[i] ?? 0));
@@ -142,6 +161,15 @@ class Reference {
     if (values === undefined) throw new Error(`no tensor ${name}`);
     return values;
   }
+}
+
+/** 2^(-8k/n) for a power of two; other counts fill up with every second one of twice as many. */
+function alibi(heads: number): number[] {
+  const power = 2 ** Math.floor(Math.log2(heads));
+  const geometric = (n: number): number[] =>
+    Array.from({ length: n }, (_, k) => 2 ** ((-8 * (k + 1)) / n));
+  const between = geometric(2 * power).filter((_, k) => k % 2 === 0);
+  return [...geometric(power), ...between].slice(0, heads);
 }
 
 function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {

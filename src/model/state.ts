@@ -1,3 +1,4 @@
+import { alibiSlopes } from '../gpu/kernels/attention.ts';
 import { ropeTable } from '../gpu/kernels/rope.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { Adapter } from './adapter.ts';
@@ -15,7 +16,8 @@ export interface State {
   readonly params: GPUBuffer; // of the pass
   readonly headParams: GPUBuffer; // of the head: which row of x it reads
   readonly tokens: GPUBuffer; // u32 [C]
-  readonly angles: GPUBuffer; // f32 [S, Dh/2, 2]
+  readonly angles: GPUBuffer | null; // f32 [S, Dh/2, 2], rotary positions only
+  readonly slopes: GPUBuffer; // f32 [H], zeros where positions are rotary
   readonly x: GPUBuffer; // f32 [C, D], the residual stream
   readonly normed: GPUBuffer; // elem [C, D]
   readonly qkv: GPUBuffer; // f32 [C, (H + 2 K) * Dh]
@@ -31,18 +33,16 @@ export interface State {
 
 export function createState(gpu: Gpu, sizes: Sizes, adapter: Adapter | null): State {
   const { chunk } = gpu.tuning;
-  const { width, mlpWidth, vocab, capacity, kvWidth, headDim, positions } = sizes;
+  const { width, mlpWidth, vocab, capacity, kvWidth } = sizes;
   const f32 = (label: string, count: number): GPUBuffer => gpu.storage(label, count * 4);
   const elem = (label: string, count: number): GPUBuffer =>
     gpu.storage(label, count * gpu.elemBytes);
-  const angles = f32('angles', capacity * headDim);
-  gpu.device.queue.writeBuffer(angles, 0, ropeTable(capacity, headDim, positions.theta));
   return {
     chunk,
     params: gpu.params('params'),
     headParams: gpu.params('head params'),
     tokens: f32('tokens', chunk),
-    angles,
+    ...positionTables(gpu, sizes, f32),
     x: f32('x', chunk * width),
     normed: elem('normed', chunk * width),
     qkv: f32('qkv', chunk * sizes.qkvRows),
@@ -57,6 +57,23 @@ export function createState(gpu: Gpu, sizes: Sizes, adapter: Adapter | null): St
     logits: f32('logits', vocab),
     staging: gpu.staging('logits', vocab * 4),
   };
+}
+
+/** What rotary positions or linear biases need; made on the CPU. */
+function positionTables(
+  gpu: Gpu,
+  { capacity, heads, headDim, positions }: Sizes,
+  f32: (label: string, count: number) => GPUBuffer,
+): Pick<State, 'angles' | 'slopes'> {
+  const { queue } = gpu.device;
+  const slopes = f32('slopes', heads);
+  if (positions.kind === 'alibi') {
+    queue.writeBuffer(slopes, 0, alibiSlopes(heads));
+    return { angles: null, slopes };
+  }
+  const angles = f32('angles', capacity * headDim);
+  queue.writeBuffer(angles, 0, ropeTable(capacity, headDim, positions.theta));
+  return { angles, slopes };
 }
 
 function adapterState(

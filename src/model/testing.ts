@@ -109,9 +109,13 @@ function encode(
 
 /** What a linear of the original model is called in the package. */
 function hostsOf({ heads, kvHeads, headDim, width, mlpWidth }: ModelConfig) {
+  const [queries, keys] = [heads * headDim, (heads + kvHeads) * headDim];
   const qkv = (heads + 2 * kvHeads) * headDim;
   return {
     W_pack: { path: 'self_attn.W_pack', tensor: 'qkv', rows: [0, qkv], columns: width },
+    q_proj: { path: 'self_attn.q_proj', tensor: 'qkv', rows: [0, queries], columns: width },
+    k_proj: { path: 'self_attn.k_proj', tensor: 'qkv', rows: [queries, keys], columns: width },
+    v_proj: { path: 'self_attn.v_proj', tensor: 'qkv', rows: [keys, qkv], columns: width },
     o_proj: {
       path: 'self_attn.o_proj',
       tensor: 'attention_out',
@@ -200,17 +204,20 @@ export function testPackage(options: TestPackageOptions = {}): TestPackage {
 /** Sizes of the numbers keep activations near 1 through the layers. */
 function addBase(shard: ShardWriter, config: ModelConfig): void {
   const { vocab, width, layers, heads, kvHeads, headDim, mlpWidth } = config;
+  const qkvRows = (heads + 2 * kvHeads) * headDim;
   shard.add('embed', 'q8', [vocab, width], 0.3);
   for (let i = 0; i < layers; i++) {
     shard.add(`layers.${i}.attention_norm`, 'f32', [width], 0.01);
-    shard.add(`layers.${i}.qkv`, 'q4', [(heads + 2 * kvHeads) * headDim, width], 0.01);
+    shard.add(`layers.${i}.qkv`, 'q4', [qkvRows, width], 0.01);
+    if (config.qkvBias) shard.add(`layers.${i}.qkv_bias`, 'f32', [qkvRows], 0.05);
+    if (config.qkNorm) shard.add(`layers.${i}.qk_norm`, 'f32', [2 * headDim], 0.02);
     shard.add(`layers.${i}.attention_out`, 'q4', [width, heads * headDim], 0.01);
     shard.add(`layers.${i}.mlp_norm`, 'f32', [width], 0.01);
     shard.add(`layers.${i}.gate_up`, 'q4', [2 * mlpWidth, width], 0.01);
     shard.add(`layers.${i}.down`, 'q4', [width, mlpWidth], 0.01);
   }
   shard.add('norm', 'f32', [width], 0.01);
-  shard.add('head', 'q8', [vocab, width], 0.01);
+  if (!config.tiedHead) shard.add('head', 'q8', [vocab, width], 0.01);
 }
 
 interface AdapterShape {

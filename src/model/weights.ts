@@ -26,6 +26,8 @@ export interface Matrix {
 export interface LayerWeights {
   readonly attentionNorm: GPUBuffer; // f32 [D]
   readonly qkv: Matrix; // q4 [(H + 2 K) * Dh, D]
+  readonly qkvBias: GPUBuffer; // f32 [(H + 2 K) * Dh], zeros where the model has none
+  readonly qkNorm: GPUBuffer; // f32 [2 Dh], the queries' first, zeros where the model has none
   readonly attentionOut: Matrix; // q4 [D, H * Dh]
   readonly mlpNorm: GPUBuffer; // f32 [D]
   readonly gateUp: Matrix; // q4 [2 F, D], the gate first
@@ -37,7 +39,7 @@ export interface Weights {
   readonly embed: Matrix; // q8 [V, D]
   readonly layers: readonly LayerWeights[];
   readonly norm: GPUBuffer; // f32 [D]
-  readonly head: Matrix; // q8 [V, D], rows of unit length
+  readonly head: Matrix; // q8 [V, D], the table itself where they are tied
 }
 
 /** Makes the buffers of the base model and plans what is written to them. */
@@ -46,18 +48,23 @@ export function planWeights(gpu: Gpu, manifest: Manifest, uploads: Uploads): Wei
   const find = (name: string): TensorInfo => tensorNamed(tensors, name);
   const vector = (name: string): GPUBuffer => planVector(gpu, find(name), uploads);
   const matrix = (name: string): Matrix => planMatrix(gpu, find(name), uploads);
+  const { layers, qkvBias, qkNorm, tiedHead, heads, kvHeads, headDim } = manifest.config;
+  const none = gpu.storage('no bias', (heads + 2 * kvHeads) * headDim * 4);
+  const embed = matrix('embed');
   return {
-    embed: matrix('embed'),
-    layers: Array.from({ length: manifest.config.layers }, (_, i) => ({
+    embed,
+    layers: Array.from({ length: layers }, (_, i) => ({
       attentionNorm: vector(`layers.${i}.attention_norm`),
       qkv: matrix(`layers.${i}.qkv`),
+      qkvBias: qkvBias ? vector(`layers.${i}.qkv_bias`) : none,
+      qkNorm: qkNorm ? vector(`layers.${i}.qk_norm`) : none,
       attentionOut: matrix(`layers.${i}.attention_out`),
       mlpNorm: vector(`layers.${i}.mlp_norm`),
       gateUp: matrix(`layers.${i}.gate_up`),
       down: matrix(`layers.${i}.down`),
     })),
     norm: vector('norm'),
-    head: matrix('head'),
+    head: tiedHead ? embed : matrix('head'),
   };
 }
 

@@ -12,18 +12,20 @@ import {
   worstError,
   type GpuCase,
 } from '../testing.ts';
-import { createAttention, type AttentionShape } from './attention.ts';
+import { alibiSlopes, createAttention, type AttentionShape } from './attention.ts';
 
 interface Inputs extends AttentionShape {
   readonly qkv: Float32Array; // [T, (H + 2 K) * Dh]
   readonly keys: Float32Array; // [S, K, Dh]
   readonly values: Float32Array; // [S, K, Dh]
+  readonly slopes: Float32Array; // [H]
   readonly tokens: number;
   readonly position: number;
 }
 
 /** Softmax attention in double precision; `sizes` are the weighted sums of |v|. */
-function reference({ qkv, keys, values, tokens, position, heads, kvHeads, headDim }: Inputs) {
+function reference(inputs: Inputs) {
+  const { qkv, keys, values, slopes, tokens, position, heads, kvHeads, headDim } = inputs;
   const out = new Float64Array(tokens * heads * headDim);
   const sizes = new Float64Array(out.length);
   const row = (heads + 2 * kvHeads) * headDim;
@@ -36,7 +38,7 @@ function reference({ qkv, keys, values, tokens, position, heads, kvHeads, headDi
         for (let i = 0; i < headDim; i++) {
           sum += (qkv[t * row + h * headDim + i] ?? 0) * (keys[at(s, i)] ?? 0);
         }
-        return sum / Math.sqrt(headDim);
+        return sum / Math.sqrt(headDim) + (slopes[h] ?? 0) * (s - position - t);
       });
       const largest = Math.max(...scores);
       const weights = scores.map((score) => Math.exp(score - largest));
@@ -54,7 +56,13 @@ function reference({ qkv, keys, values, tokens, position, heads, kvHeads, headDi
   return { out, sizes };
 }
 
-async function compare(setting: GpuCase, shape: AttentionShape, tokens: number, position: number) {
+async function compare(
+  setting: GpuCase,
+  shape: AttentionShape,
+  tokens: number,
+  position: number,
+  slopes = new Float32Array(shape.heads),
+) {
   const gpu = await openTestGpu(setting);
   const { heads, kvHeads, headDim } = shape;
   const cached = (position + tokens + 3) * kvHeads * headDim; // beyond is rubbish nobody may read
@@ -74,10 +82,11 @@ async function compare(setting: GpuCase, shape: AttentionShape, tokens: number, 
     qkv: upload(gpu, qkv),
     keys: uploadElem(gpu, keys),
     values: uploadElem(gpu, values),
+    slopes: upload(gpu, slopes),
     y,
   });
   const actual = await runStepsElem(gpu, [step], tokens, y, tokens * heads * headDim);
-  const { out, sizes } = reference({ ...shape, qkv, keys, values, tokens, position });
+  const { out, sizes } = reference({ ...shape, qkv, keys, values, slopes, tokens, position });
   // Scores reach some hundreds: their f32 rounding (2^-24 of that) goes through exp.
   return worstError(actual, out, Math.max(elemPart(gpu), 2 ** -13), sizes);
 }
@@ -97,5 +106,35 @@ describe.each(gpuCases)('attention in $title', (setting) => {
 
   it.each(fitting)('agrees with plain softmax for %s', async (_, shape, tokens, position) => {
     expect(await compare(setting, shape, tokens, position)).toBeLessThan(1);
+  });
+
+  it.each<Shape>([
+    ['one token', { heads: 6, kvHeads: 6, headDim: 16 }, 1, 40],
+    [
+      'a chunk over several tiles, heads that share keys',
+      { heads: 6, kvHeads: 2, headDim: 32 },
+      7,
+      600,
+    ],
+  ])('takes the distance from scores for %s', async (_, shape, tokens, position) => {
+    const slopes = alibiSlopes(shape.heads);
+    expect(await compare(setting, shape, tokens, position, slopes)).toBeLessThan(1);
+  });
+});
+
+describe('slopes of linear biases', () => {
+  it.each([
+    [1, [2 ** -8]],
+    [4, [2 ** -2, 2 ** -4, 2 ** -6, 2 ** -8]],
+    [6, [2 ** -2, 2 ** -4, 2 ** -6, 2 ** -8, 2 ** -1, 2 ** -3]],
+  ])('are those of Bloom for %i heads', (heads, expected) => {
+    expect([...alibiSlopes(heads)]).toEqual(expected);
+  });
+
+  it("are Baichuan2-13B's for 40 heads", () => {
+    const slopes = alibiSlopes(40);
+    const first = Array.from({ length: 32 }, (_, i) => Math.fround(2 ** (-(i + 1) / 4)));
+    const rest = Array.from({ length: 8 }, (_, i) => Math.fround(2 ** (-(2 * i + 1) / 8)));
+    expect([...slopes]).toEqual([...first, ...rest]);
   });
 });

@@ -12,6 +12,7 @@ export interface AttentionBuffers {
   readonly qkv: GPUBuffer; // f32 [T, (H + 2 K) * Dh], the queries are read
   readonly keys: GPUBuffer; // elem [S, K, Dh]
   readonly values: GPUBuffer; // elem [S, K, Dh]
+  readonly slopes: GPUBuffer; // f32 [H], see alibiSlopes; zeros for none
   readonly y: GPUBuffer; // elem [T, H, Dh]
 }
 
@@ -30,5 +31,18 @@ export async function createAttention(
     LANES: columns * parts,
   });
   const grid = gridOf(heads);
-  return ({ params, qkv, keys, values, y }) => kernel.bind([params, qkv, keys, values, y], grid);
+  return ({ params, qkv, keys, values, slopes, y }) =>
+    kernel.bind([params, qkv, keys, values, slopes, y], grid);
+}
+
+/**
+ * What every head takes from a score for each position of distance (ALiBi, Press et al. 2021):
+ * 2^(-8k/n), k = 1..n, for a power of two n; for other counts those of the largest power below,
+ * then every second one of twice that power.
+ */
+export function alibiSlopes(heads: number): Float32Array<ArrayBuffer> {
+  const power = 2 ** (31 - Math.clz32(heads));
+  return Float32Array.from({ length: heads }, (_, h) =>
+    h < power ? 2 ** ((-8 * (h + 1)) / power) : 2 ** ((-4 * (2 * (h - power) + 1)) / power),
+  );
 }

@@ -9,11 +9,12 @@ export interface KvWriteShape {
 export interface KvWriteBuffers {
   readonly params: GPUBuffer;
   readonly qkv: GPUBuffer; // f32 [T, queries + 2 width]
+  readonly bias: GPUBuffer; // f32 [queries + 2 width], the values' is read
   readonly keys: GPUBuffer; // elem [S, width]
   readonly values: GPUBuffer; // elem [S, width]
 }
 
-/** Copies the keys and values of a pass to their positions in the cache. */
+/** Copies the keys, and the values plus their bias, of a pass to their positions in the cache. */
 export async function createKvWrite(
   gpu: Gpu,
   { queries, width }: KvWriteShape,
@@ -21,5 +22,6 @@ export async function createKvWrite(
   const WG = gpu.tuning.workgroup;
   const kernel = await gpu.kernel('kv_write', wgsl, { Q: queries, KV: width, WG });
   const grid = gridOf(Math.ceil(width / 4 / WG));
-  return ({ params, qkv, keys, values }) => kernel.bind([params, qkv, keys, values], grid);
+  return ({ params, qkv, bias, keys, values }) =>
+    kernel.bind([params, qkv, bias, keys, values], grid);
 }

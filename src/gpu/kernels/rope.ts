@@ -2,26 +2,37 @@ import wgsl from '#shaders/rope.wgsl?raw';
 import { gridOf, type Gpu, type Step } from '../gpu.ts';
 
 export interface RopeShape {
-  readonly heads: number; // query and key heads together: the first heads of a row
+  readonly heads: number; // H
+  readonly kvHeads: number; // K
   readonly headDim: number; // Dh
-  readonly row: number; // floats from one token to the next
+  /** Of the norm of every head (QK-norm); null where the model has none. */
+  readonly normEps: number | null;
 }
 
 export interface RopeBuffers {
   readonly params: GPUBuffer;
   readonly angles: GPUBuffer; // f32 [S, Dh/2, 2], see ropeTable
-  readonly x: GPUBuffer; // f32 [T, row]
+  readonly bias: GPUBuffer; // f32 [(H + 2 K) * Dh]
+  readonly weight: GPUBuffer; // f32 [2 Dh] of the norm, queries' first; not read without one
+  readonly x: GPUBuffer; // f32 [T, (H + 2 K) * Dh]
 }
 
-/** Turns the pairs (i, i + Dh/2) of every query and key head by the angles of their position. */
+/** Bias, norm and rotation of every query and key head; values stay as they are. */
 export async function createRope(
   gpu: Gpu,
-  { heads, headDim, row }: RopeShape,
+  { heads, kvHeads, headDim, normEps }: RopeShape,
 ): Promise<(buffers: RopeBuffers) => Step> {
-  const WG = gpu.tuning.workgroup;
-  const kernel = await gpu.kernel('rope', wgsl, { HEADS: heads, DH: headDim, ROW: row, WG });
-  const grid = gridOf(Math.ceil((heads * headDim) / 2 / WG));
-  return ({ params, angles, x }) => kernel.bind([params, angles, x], grid);
+  const kernel = await gpu.kernel('rope', wgsl, {
+    H: heads,
+    DH: headDim,
+    ROW: (heads + 2 * kvHeads) * headDim,
+    NORM: normEps === null ? 0 : 1,
+    EPS: normEps ?? 0,
+    WG: Math.min(gpu.tuning.workgroup, headDim / 2),
+  });
+  const grid = gridOf(heads + kvHeads);
+  return ({ params, angles, bias, weight, x }) =>
+    kernel.bind([params, angles, bias, weight, x], grid);
 }
 
 /** (cos, sin) of position * theta^(-2i/Dh), [capacity, Dh/2, 2], made in f64 (Su et al. 2021). */
