@@ -1,6 +1,9 @@
+import { readFile } from 'node:fs/promises';
+import process from 'node:process';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
+import { plant, plantedBugs } from './src/gpu/planted-bugs.ts';
 
 /** Storage in the browser is tied to the port, so it never changes. */
 const port = 4820;
@@ -13,9 +16,21 @@ const inlineStylesInDev: Plugin = {
     html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'"),
 };
 
+/** PLANTED_BUG=n, set by .ci/planted-bugs.mjs for test runs: a shader with a bug in it. */
+const plantedBug: Plugin = {
+  name: 'planted-bug',
+  enforce: 'pre',
+  async load(id) {
+    const bug = plantedBugs[Number(process.env['PLANTED_BUG'] || NaN)];
+    const [path = ''] = id.split('?');
+    if (bug === undefined || !path.endsWith(`/shaders/${bug.kernel}.wgsl`)) return null;
+    return `export default ${JSON.stringify(plant(bug, await readFile(path, 'utf8')))}`;
+  },
+};
+
 export default defineConfig({
   base: './',
-  plugins: [svelte(), inlineStylesInDev],
+  plugins: [svelte(), inlineStylesInDev, ...(process.env['VITEST'] ? [plantedBug] : [])],
   worker: { format: 'es' },
   build: { target: 'es2023', chunkSizeWarningLimit: 300 },
   server: { port, strictPort: true },

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 mode=${1:-full}
 shift || true
 quick_lanes='setup lint check build size unit'
-full_lanes="$quick_lanes training pipeline e2e"
+full_lanes="$quick_lanes bugs training pipeline e2e"
 case $mode in
   full) lanes=${*:-$full_lanes} ;;
   quick) lanes=${*:-$quick_lanes} ;;
@@ -41,6 +41,10 @@ lane_size() {
 }
 
 lane_unit() { npx vitest run; }
+
+# Do the tests notice? Bugs planted in the shaders, one at a time.
+lane_bugs() { node .ci/planted-bugs.mjs; }
+
 # Waiting threads sleep: the tests start processes of their own, which else spin against each other.
 lane_training() { OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 .venv/bin/python -m pytest -q training; }
 

@@ -1,0 +1,137 @@
+/**
+ * Bugs to plant in the shaders, each of a kind that is easily made: the tests have to notice them.
+ * `.ci/planted-bugs.mjs` runs a kernel's own tests and the known-answer test with every one of them.
+ */
+export interface PlantedBug {
+  /** File in `shaders/`, which is also the name of the kernel's test. */
+  readonly kernel: string;
+  readonly what: string;
+  /** Stands in the shader exactly once. */
+  readonly find: string;
+  readonly replace: string;
+}
+
+/** A sum rounded to f16 after every step, as an f16 accumulator would. */
+const HALVED =
+  'vec4f(unpack2x16float(pack2x16float(sums.xy)), unpack2x16float(pack2x16float(sums.zw)))';
+
+export const plantedBugs: readonly PlantedBug[] = [
+  {
+    kernel: 'matvec_q4',
+    what: 'scales of the neighbouring group',
+    find: 'unpack2x16float(word >> (group % 2 * 16)).x',
+    replace: 'unpack2x16float(word >> ((group + 1) % 2 * 16)).x',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'f16 accumulator',
+    find: 'sums += scales * (products - offset);',
+    replace: `sums += scales * (products - offset); sums = ${HALVED};`,
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'missing barrier',
+    find: '    workgroupBarrier();\n',
+    replace: '',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'zero point of 7',
+    find: 'let offset = 8 * dot',
+    replace: 'let offset = 7 * dot',
+  },
+  {
+    kernel: 'matvec_q8',
+    what: 'bytes taken as signed',
+    find: 'let offset = 128 * dot',
+    replace: 'let offset = 0 * dot',
+  },
+  {
+    kernel: 'matvec_q8',
+    what: 'last rows of a block left out',
+    find: 'i < 4 && row + i < N',
+    replace: 'i < 4 && row + i < N - 1',
+  },
+  {
+    kernel: 'matmul_q4',
+    what: 'high and low nibbles exchanged',
+    find: 'w_tile[to * STRIDE + i * 2] = (vec4f(low) - 8) * scale;',
+    replace: 'w_tile[to * STRIDE + i * 2] = (vec4f(high) - 8) * scale;',
+  },
+  {
+    kernel: 'matmul_q4',
+    what: 'the last token of a tile of its own left out',
+    find: 'if (t >= params.tokens || n >= N) { continue; }',
+    replace: 'if (t + 1 > params.tokens - u32(params.tokens > 1) || n >= N) { continue; }',
+  },
+  {
+    kernel: 'rms_norm',
+    what: 'missing barrier',
+    find: '  workgroupBarrier();\n',
+    replace: '',
+  },
+  {
+    kernel: 'rms_norm',
+    what: 'eps outside of the root',
+    find: 'inverseSqrt(total / f32(K) + EPS)',
+    replace: '1 / (sqrt(total / f32(K)) + EPS)',
+  },
+  {
+    kernel: 'attention',
+    what: 'a token does not see itself',
+    find: 'params.position + group.z + 1',
+    replace: 'max(1, params.position + group.z)',
+  },
+  {
+    kernel: 'attention',
+    what: 'a token sees the one after it',
+    find: 'params.position + group.z + 1',
+    replace: 'params.position + min(group.z + 2, params.tokens)',
+  },
+  {
+    kernel: 'attention',
+    what: 'old sums are not shrunk to a new largest score',
+    find: 'sum *= shrink;',
+    replace: '',
+  },
+  {
+    kernel: 'embed_q8',
+    what: 'the row before',
+    find: 'let row = tokens[id.z] - FROM;',
+    replace: 'let row = tokens[id.z] - FROM - 1;',
+  },
+  {
+    kernel: 'swiglu',
+    what: 'gate and up exchanged',
+    find: 'let silu = gate / (1 + exp(min(-gate, vec4f(80))));\n  y[id.z * width + id.x] = vec4<elem>(silu * up);',
+    replace:
+      'let silu = up / (1 + exp(min(-up, vec4f(80))));\n  y[id.z * width + id.x] = vec4<elem>(silu * gate);',
+  },
+  {
+    kernel: 'adapter_down',
+    what: 'gates of the first linear for all of them',
+    find: 'gates[group.z * GATE_STRIDE + linear * EXPERTS + j / RANK]',
+    replace: 'gates[group.z * GATE_STRIDE + j / RANK]',
+  },
+  {
+    kernel: 'adapter_up',
+    what: 'written over what the base matrix made',
+    find: 'y[id.z * Y + FROM + row + i] += sums[i];',
+    replace: 'y[id.z * Y + FROM + row + i] = sums[i];',
+  },
+  {
+    kernel: 'adapter_route',
+    what: 'softmax over the universal expert as well',
+    find: 'var total = 0.0;',
+    replace: 'var total = exp(-largest);',
+  },
+];
+
+/** The shader with the bug. @throws Error where the bug has no place in it any more */
+export function plant(bug: PlantedBug, wgsl: string): string {
+  const places = wgsl.split(bug.find).length - 1;
+  if (places !== 1) {
+    throw new Error(`planted bug "${bug.kernel}: ${bug.what}" has ${places} places in its shader`);
+  }
+  return wgsl.replace(bug.find, () => bug.replace);
+}
