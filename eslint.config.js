@@ -50,7 +50,7 @@ export default ts.config(
   { files: ['**/*.js', '**/*.mjs'], ...ts.configs.disableTypeChecked },
   {
     // Command lines speak to a terminal.
-    files: ['convert/**', 'src/node/**', 'e2e/**', '.ci/**'],
+    files: ['convert/**', 'src/node/**', 'src/bench/**', 'e2e/**', '.ci/**'],
     rules: { 'no-console': 'off' },
   },
   ...roomConfigs,

@@ -16,6 +16,7 @@ export const rooms = {
   ui: 'src/ui',
   safety: 'src/safety',
   convert: 'convert',
+  bench: 'src/bench',
   training: 'training',
   e2e: 'e2e',
 };
@@ -36,6 +37,7 @@ export const arrows = {
   ui: ['worker/api', 'worker/client', 'store/records', 'safety'],
   safety: [],
   convert: ['format', 'text', 'node'],
+  bench: ['model', 'gpu', 'format', 'node', 'convert'],
   e2e: [],
 };
 
@@ -46,7 +48,7 @@ const packages = {
   svelte: ['ui'],
   i18next: ['ui'],
   webgpu: ['node'],
-  'node:': ['node', 'convert', 'e2e'],
+  'node:': ['node', 'convert', 'bench', 'e2e'],
 };
 /** What tests may use beyond their room: the machine they run on. */
 const testPackages = ['webgpu', 'node:'];

@@ -1,12 +1,16 @@
+import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
 import { failureName } from '../src/failure.ts';
-import { MAX_SHARD_BYTES, type Manifest } from '../src/format/manifest.ts';
+import { MAX_SHARD_BYTES, type AdapterInfo, type Manifest } from '../src/format/manifest.ts';
+import { addDiff, addEstimate, addMergeExpert, addSign, examples } from './cli-tools.ts';
 import { convert } from './convert.ts';
 import { errorCode } from './files.ts';
 import { inspect } from './inspect.ts';
+import { ONNX_FILE, writeOnnx } from './onnx/write.ts';
 import { Progress } from './progress.ts';
 import { readManifest } from './reader.ts';
+import { checkSignature } from './sign.ts';
 import { verify } from './verify.ts';
 
 /** The command line, apart from the process it runs in. */
@@ -22,6 +26,12 @@ interface PackageFlags {
   readonly out: string;
   readonly adapter?: string;
   readonly shardBytes: number;
+  readonly onnx: boolean;
+}
+
+interface VerifyFlags {
+  readonly recompute: boolean;
+  readonly publicKey?: string;
 }
 
 /**
@@ -39,6 +49,11 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
   addPackage(program, terminal, progress);
   addVerify(program, terminal, progress, () => (code = 1));
   addInspect(program, terminal);
+  addDiff(program, terminal, progress, () => (code = 1));
+  addSign(program, terminal);
+  addMergeExpert(program, terminal, progress, shardBytes);
+  addEstimate(program, terminal);
+  addOnnx(program, terminal);
   try {
     await program.parseAsync(args, { from: 'user' });
     return code;
@@ -54,22 +69,35 @@ function addPackage(program: Command, terminal: Terminal, progress: Progress): v
   program
     .command('package', { isDefault: true })
     .description('write the package of a checkpoint (the default command)')
-    .argument('<checkpoint>', 'folder with config.json, model.safetensors, tokenizer.json ...')
+    .argument(
+      '<checkpoint>',
+      'folder with config.json, weights, tokenizer.json ...; or a GGUF file',
+    )
     .requiredOption('--out <folder>', 'where the package goes; an older package there is replaced')
-    .option('--adapter <folder>', 'MoE-Adapter: adapter_config.json, adapter_model.safetensors ...')
+    .option('--adapter <folder>', 'MoE-Adapter or LoRA: adapter_config.json, adapter_model ...')
     .option('--shard-bytes <number>', 'largest size of a shard', shardBytes, MAX_SHARD_BYTES)
+    .option('--onnx', 'also write model.onnx, as `convert onnx` does', false)
     .action(async (checkpoint: string, options: PackageFlags) => {
       const manifest = await convert({
         checkpoint,
         adapter: options.adapter ?? null,
         out: options.out,
         shardBytes: options.shardBytes,
+        onnx: options.onnx,
         signal: terminal.signal,
         onProgress: progress.show,
       });
       progress.end();
       terminal.out(summary(manifest, options.out).join('\n') + '\n');
-    });
+    })
+    .addHelpText(
+      'after',
+      examples(
+        'run/checkpoint --adapter run/adapter --out public/models/nano',
+        'Baichuan2-7B-Base --adapter MoE-Adapter --out .cache/baichuan2-7b',
+        'qwen3-1.7b-q8_0.gguf --out .cache/qwen3',
+      ),
+    );
 }
 
 function addVerify(
@@ -83,16 +111,22 @@ function addVerify(
     .description('check every hash, offset and number of a package')
     .argument('<package>', 'folder with manifest.json')
     .option('--recompute', 'compute the known answers again and compare them', false)
-    .action(async (folder: string, { recompute }: { recompute: boolean }) => {
-      const findings = await verify(folder, { recompute, onProgress: progress.show });
+    .option('--public-key <file>', 'the signature has to be by this key (PEM)')
+    .action(async (folder: string, { recompute, publicKey }: VerifyFlags) => {
+      const findings = [...(await verify(folder, { recompute, onProgress: progress.show }))];
       progress.end();
+      if (publicKey !== undefined) findings.push(await checkSignature(folder, publicKey));
       for (const { ok, what } of findings) {
         terminal.out(`${ok ? pc.green('ok ') : pc.red('BAD')} ${what}\n`);
       }
       const wrong = findings.filter(({ ok }) => !ok).length;
       terminal.out(`${folder}: ${wrong === 0 ? 'whole' : pc.red(`${wrong} things are wrong`)}\n`);
       if (wrong > 0) onWrong();
-    });
+    })
+    .addHelpText(
+      'after',
+      examples('verify public/models/nano --recompute', 'verify nano --public-key public.pem'),
+    );
 }
 
 function addInspect(program: Command, terminal: Terminal): void {
@@ -102,6 +136,20 @@ function addInspect(program: Command, terminal: Terminal): void {
     .argument('<package>', 'folder with manifest.json')
     .action(async (folder: string) => {
       terminal.out(inspect(await readManifest(folder)).join('\n') + '\n');
+    })
+    .addHelpText('after', examples('inspect public/models/nano'));
+}
+
+function addOnnx(program: Command, terminal: Terminal): void {
+  program
+    .command('onnx')
+    .description('write model.onnx beside the shards, which it takes its weights from')
+    .argument('<package>', 'folder with manifest.json')
+    .option('--int8-activations', 'let ONNX Runtime round activations to 8 bits', false)
+    .action(async (folder: string, { int8Activations }: { int8Activations: boolean }) => {
+      const bytes = await writeOnnx(folder, int8Activations ? 4 : 0);
+      const size = `${(bytes / 1e3).toFixed(1)} kB`;
+      terminal.out(`${pc.green('wrote')} ${join(folder, ONNX_FILE)}: ${size}\n`);
     });
 }
 
@@ -118,13 +166,22 @@ function summary(manifest: Manifest, out: string): string[] {
     `${pc.green('wrote')} ${out}: ${files.length} files, ${(bytes / 1e6).toFixed(2)} MB`,
   ];
   lines.push(`quantized by ${quantization.origin}`);
-  if (adapter?.router === 'absent') {
-    lines.push(pc.yellow('the adapter has no router and no gates: all experts count the same'));
-  }
+  if (adapter?.router === 'absent' && adapter.experts > 2) lines.push(pc.yellow(noRouter(adapter)));
   if (knownAnswer === null) {
     lines.push(pc.yellow('no known answers: pediatricsgpt.json names no known_answer_prompts'));
   }
   return lines;
+}
+
+/** With one specific expert, as plain LoRA has, a gate is 1 whatever a router says. */
+function noRouter({ experts }: AdapterInfo): string {
+  const specific = experts - 1;
+  return (
+    'the adapter has no router and no task_gates.json (the published code does not save its ' +
+    `router): each of the ${specific} specific experts counts 1/${specific} in every task and at ` +
+    'every token, so tasks differ in their prompts only, and answers from those of the model ' +
+    'as it was trained'
+  );
 }
 
 /** What to tell about a failed run, and its exit code. Bugs are thrown on, with their stack. */

@@ -117,7 +117,8 @@ function architectureOf(json: unknown, path: string): ModelConfig['architecture'
     json,
     path,
   );
-  const family = architectures.length === 1 ? FAMILIES[architectures[0] ?? ''] : undefined;
+  const [name = '', other] = architectures;
+  const family = other === undefined && Object.hasOwn(FAMILIES, name) ? FAMILIES[name] : undefined;
   if (family !== undefined) return family;
   const known = Object.keys(FAMILIES).join(', ');
   throw bad(path, `architecture ${architectures.join(', ')} is not known; convert reads ${known}`);

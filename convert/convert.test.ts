@@ -1,13 +1,17 @@
+import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { writeSafetensors } from '../src/format/safetensors.ts';
+import { Tokenizer } from '../src/text/tokenizer.ts';
 import { readManifest } from './reader.ts';
 import {
   adapterConfig,
   adapterTensors,
   card,
   checkpointFiles,
+  config,
   EXPERTS,
+  f32,
   mergedAdapterFiles,
   modelTensors,
   narrowed,
@@ -21,6 +25,7 @@ import {
   type Tensors,
 } from './testing.ts';
 import { hashes, read, run, type Run } from './testing-run.ts';
+import { verify } from './verify.ts';
 
 let whole: Run;
 beforeAll(async () => {
@@ -169,6 +174,34 @@ describe('a package', () => {
     const usual = await run(checkpointFiles(), routedAdapterFiles());
     expect(hashes(manifest, 'adapter')).toEqual(hashes(usual.manifest, 'adapter'));
     expect(manifest.adapter?.mode).toBe('routed');
+  });
+
+  it('takes a byte-level tokenizer, and special tokens in its chat template', async () => {
+    const file = new URL('../src/text/testdata/byte-qwen2.json', import.meta.url);
+    const tokenizer = new Uint8Array(readFileSync(file));
+    const [vocab, width] = [720, tiny.width];
+    const table = f32([vocab, width], (i) => Math.sin(i * i));
+    const made = await run(
+      {
+        ...checkpointFiles({
+          ...modelTensors(),
+          'model.embed_tokens.weight': table,
+          'lm_head.weight': table,
+        }),
+        'config.json': { ...config, vocab_size: vocab },
+        'tokenizer.json': tokenizer,
+        'pediatricsgpt.json': {
+          ...card,
+          template: { ...card.template, user: { prefix: '<|im_start|>', suffix: '<|im_end|>' } },
+        },
+      },
+      null,
+    );
+    const { tokens } = made.manifest.knownAnswer?.tasks['medkqa'] ?? { tokens: [] };
+    expect([tokens[0], tokens.at(-1)]).toEqual([701, 702]);
+    expect(Tokenizer.fromBytes(tokenizer).decode(tokens)).toBe('宝宝发烧怎么办');
+    const findings = await verify(made.out, { recompute: true });
+    expect(findings.filter(({ ok }) => !ok)).toEqual([]);
   });
 
   it('has no known answers where the checkpoint names no prompts', async () => {

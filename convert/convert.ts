@@ -16,6 +16,7 @@ import { packBase } from './base.ts';
 import { openCheckpoint, type Checkpoint } from './checkpoint.ts';
 import { digestFiles, stopIfAborted } from './files.ts';
 import { answers, promptTokens } from './known-answer.ts';
+import { checkRunnable, writeOnnx } from './onnx/write.ts';
 import { replaceFolder } from './output.ts';
 import { blockReader } from './reader.ts';
 import { ShardWriter } from './shards.ts';
@@ -27,6 +28,8 @@ export interface ConvertOptions {
   readonly adapter: string | null;
   readonly out: string;
   readonly shardBytes: number;
+  /** Also writes `model.onnx`. */
+  readonly onnx?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (phase: Phase, done: number, total: number) => void;
 }
@@ -36,7 +39,8 @@ type Phase = 'weights' | 'known answer';
 /**
  * Writes the package of a checkpoint. Memory holds one shard and one layer at a time.
  * @returns the manifest, as it was written
- * @throws Failure NotFound, BadCheckpoint, BadTokenizer, BadManifest, Usage, Cancelled
+ * @throws Failure NotFound, BadCheckpoint, BadTokenizer, BadManifest, Usage, Cancelled; with `onnx`
+ *   what `checkRunnable` says
  */
 export async function convert(options: ConvertOptions): Promise<Manifest> {
   const checkpoint = await openCheckpoint(options.checkpoint);
@@ -47,6 +51,10 @@ export async function convert(options: ConvertOptions): Promise<Manifest> {
       options.adapter === null
         ? null
         : await packAdapter(options.adapter, checkpoint.config, tasks);
+    if (options.onnx) {
+      const tensors = [...base, ...(adapter?.tensors ?? [])];
+      checkRunnable({ id: checkpoint.card.id, config: checkpoint.config, tensors });
+    }
     let manifest: Manifest | null = null;
     await replaceFolder(options.out, async (folder) => {
       const { files, tensors } = await writeTensors(folder, base, adapter, options);
@@ -57,6 +65,7 @@ export async function convert(options: ConvertOptions): Promise<Manifest> {
       manifest = parseManifest(json); // what a reader would refuse is never written
       stopIfAborted(options.signal);
       await writeFile(join(folder, 'manifest.json'), json, { flush: true });
+      if (options.onnx) await writeOnnx(folder);
     });
     if (manifest === null) throw new Error('the folder was replaced without a manifest');
     return manifest;

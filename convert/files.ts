@@ -35,7 +35,7 @@ export async function exists(folder: string, name: string): Promise<boolean> {
     await (await open(join(folder, name), 'r')).close();
     return true;
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return false;
+    if (['ENOENT', 'ENOTDIR'].includes(errorCode(error) ?? '')) return false;
     throw error;
   }
 }

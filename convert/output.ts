@@ -4,7 +4,8 @@ import { Failure } from '../src/failure.ts';
 import { errorCode } from './files.ts';
 
 /** What a package itself consists of. Other files beside it (a model card) outlive a replacement. */
-const OWN = /^(manifest\.json|tokenizer\.json|(shard|adapter)-\d{5}\.bin)$/;
+const OWN =
+  /^(manifest\.json|manifest\.sig|tokenizer\.json|model\.onnx|(shard|adapter)-\d{5}\.bin)$/;
 
 /**
  * Lets `write` fill a folder beside `out`, then puts it in the place of `out`. Whatever happens in

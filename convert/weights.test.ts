@@ -48,9 +48,18 @@ describe('weights', () => {
     await weights.close();
   });
 
+  it('are preferred as safetensors, where a folder has both forms', async () => {
+    const weights = await openOf({
+      'model.safetensors': writeSafetensors({ a: numbers }),
+      'pytorch_model.bin': Uint8Array.of(1, 2, 3),
+    });
+    expect(weights.files).toEqual(['model.safetensors']);
+    await weights.close();
+  });
+
   it('that are missing are named, with what is needed', async () => {
     expect(await failure(() => openOf({}))).toMatch(
-      /NotFound: .*model.safetensors.index.json: no such file; a checkpoint needs model.safetensors/,
+      /NotFound: .*: no weights; a checkpoint needs model.safetensors or pytorch_model.bin, whole/,
     );
   });
 

@@ -1,33 +1,56 @@
 import type { FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import * as v from 'valibot';
 import { Failure, failureName } from '../src/failure.ts';
-import {
-  headerLength,
-  parseHeader,
-  toFloat32,
-  type SafetensorsDtype,
-  type SafetensorsEntry,
-} from '../src/format/safetensors.ts';
-import { check, exists, openFile, readAt, readJson } from './files.ts';
+import { toFloat32, type SafetensorsDtype } from '../src/format/safetensors.ts';
+import { check, exists, openFile, readJson } from './files.ts';
+import { ggufTensors } from './formats/gguf-model.ts';
+import { openGguf } from './formats/gguf.ts';
+import { openSafetensors } from './formats/safetensors.ts';
+import { fileSource, type ByteSource, type StoredTensor } from './formats/stored.ts';
+import { openTorch } from './formats/torch.ts';
 
 /** The largest finite f16: nothing that a package stores may be larger. */
 const LARGEST = 65504;
+/** More is never asked for at once: a tensor that says otherwise is not what it seems. */
+const MAX_READ_BYTES = 1 << 30;
 
+/** Names without folders, in which a listing may look for tensors. */
 const index = v.looseObject({
-  weight_map: v.record(v.string(), v.pipe(v.string(), v.regex(/^[\w.-]+\.safetensors$/))),
+  weight_map: v.record(
+    v.string(),
+    v.pipe(v.string(), v.regex(/^[\w.-]+\.(safetensors|bin)$/, 'no name of a weights file')),
+  ),
 });
+
+/** The file of every tensor. @throws Failure BadCheckpoint */
+export function parseIndex(json: unknown, path: string): ReadonlyMap<string, string> {
+  return new Map(Object.entries(check(index, json, path).weight_map));
+}
+
+/** What a checkpoint and an adapter may be called, in the order of preference. */
+const FILES: Readonly<Record<string, readonly string[]>> = {
+  model: ['model.safetensors', 'pytorch_model.bin'],
+  quantized: ['quantized.safetensors'],
+  adapter_model: ['adapter_model.safetensors', 'adapter_model.bin'],
+};
+export type Stem = 'model' | 'quantized' | 'adapter_model';
+
+const READERS: Readonly<
+  Record<string, (source: ByteSource) => Promise<ReadonlyMap<string, StoredTensor>>>
+> = {
+  '.bin': openTorch,
+  '.gguf': async (source) => ggufTensors(await openGguf(source)),
+};
 
 interface Place {
   readonly file: string;
-  readonly handle: FileHandle;
-  readonly start: number; // of the data, after the header
-  readonly entry: SafetensorsEntry;
+  readonly tensor: StoredTensor;
 }
 
 /**
- * Tensors of one or several safetensors files, read row by row where they lie: a checkpoint never
- * has to fit the memory.
+ * Tensors of one or several safetensors or PyTorch files, read row by row where they lie: a
+ * checkpoint never has to fit the memory.
  */
 export class Weights {
   readonly #folder: string;
@@ -39,15 +62,14 @@ export class Weights {
   }
 
   /**
-   * Opens `stem.safetensors`, or the shards that `stem.safetensors.index.json` lists.
+   * Opens `model.safetensors`, or the shards that `model.safetensors.index.json` lists, or else
+   * `pytorch_model.bin` in one of these ways; likewise for the other stems.
    * @throws Failure NotFound, BadCheckpoint
    */
-  static async open(folder: string, stem: string): Promise<Weights> {
+  static async open(folder: string, stem: Stem): Promise<Weights> {
     const weights = new Weights(folder);
     try {
-      const name = `${stem}.safetensors`;
-      if (await exists(folder, name)) await weights.#add(name);
-      else await weights.#addIndexed(name);
+      await weights.#open(FILES[stem] ?? []);
     } catch (error) {
       await weights.close();
       throw error;
@@ -55,38 +77,55 @@ export class Weights {
     return weights;
   }
 
-  async #addIndexed(name: string): Promise<void> {
-    const listing = `${name}.index.json`;
-    const hint = `a checkpoint needs ${name} or ${listing}`;
-    const path = join(this.#folder, listing);
-    const map = check(index, await readJson(this.#folder, listing, hint), path).weight_map;
-    for (const file of new Set(Object.values(map))) await this.#add(file);
-    for (const [tensor, file] of Object.entries(map)) {
+  /** Opens one file by its name. @throws Failure NotFound, BadCheckpoint */
+  static async openFile(folder: string, file: string): Promise<Weights> {
+    const weights = new Weights(folder);
+    try {
+      await weights.#add(file);
+    } catch (error) {
+      await weights.close();
+      throw error;
+    }
+    return weights;
+  }
+
+  async #open(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      if (await exists(this.#folder, name)) return this.#add(name);
+      const listing = `${name}.index.json`;
+      if (await exists(this.#folder, listing)) return this.#addIndexed(listing);
+    }
+    const needed = `${names.join(' or ')}, whole or in shards with an .index.json`;
+    throw new Failure('NotFound', `${this.#folder}: no weights; a checkpoint needs ${needed}`);
+  }
+
+  async #addIndexed(listing: string): Promise<void> {
+    const json = await readJson(this.#folder, listing, '');
+    const map = parseIndex(json, join(this.#folder, listing));
+    for (const file of new Set(map.values())) await this.#add(file);
+    for (const [tensor, file] of map) {
       const place = this.#places.get(tensor);
       if (place?.file !== file)
         throw this.#bad(file, `tensor ${tensor} is not in it, though listed`);
     }
-    const extra = this.names().find((tensor) => map[tensor] === undefined);
+    const extra = this.names().find((tensor) => !map.has(tensor));
     if (extra !== undefined) throw this.#bad(listing, `tensor ${extra} is not listed`);
   }
 
   async #add(file: string): Promise<void> {
     const handle = await openFile(this.#folder, file, 'the checkpoint is not complete');
     this.#handles.set(file, handle);
-    const { size } = await handle.stat();
+    const read = READERS[extname(file)] ?? openSafetensors;
     try {
-      const length = headerLength(await readAt(handle, 0, Math.min(8, size)), size);
-      const start = 8 + length;
-      const entries = parseHeader(await readAt(handle, 8, length), size - start);
-      for (const [tensor, entry] of entries) {
-        if (this.#places.has(tensor)) throw this.#bad(file, `tensor ${tensor} stands twice`);
-        this.#places.set(tensor, { file, handle, start, entry });
+      for (const [name, tensor] of await read(await fileSource(handle))) {
+        if (this.#places.has(name))
+          throw new Failure('BadCheckpoint', `tensor ${name} stands twice`);
+        this.#places.set(name, { file, tensor });
       }
-    } catch (error) {
-      if (failureName(error) !== 'BadCheckpoint' || !(error instanceof Error)) throw error;
-      if (error.message.startsWith(this.#folder)) throw error;
-      throw new Failure('BadCheckpoint', `${join(this.#folder, file)}: ${error.message}`, {
-        cause: error,
+    } catch (cause) {
+      if (failureName(cause) !== 'BadCheckpoint' || !(cause instanceof Error)) throw cause;
+      throw new Failure('BadCheckpoint', `${join(this.#folder, file)}: ${cause.message}`, {
+        cause,
       });
     }
   }
@@ -102,7 +141,7 @@ export class Weights {
 
   /** @throws Failure BadCheckpoint where the tensor is missing or has another shape or dtype */
   expect(name: string, shape: readonly number[], dtypes: readonly SafetensorsDtype[]): void {
-    const { file, entry } = this.#place(name);
+    const { file, tensor: entry } = this.#place(name);
     if (entry.shape.join() !== shape.join() || !dtypes.includes(entry.dtype)) {
       const found = `${entry.dtype} [${entry.shape.join(', ')}]`;
       throw this.#bad(
@@ -113,14 +152,15 @@ export class Weights {
   }
 
   shape(name: string): readonly number[] {
-    return this.#place(name).entry.shape;
+    return this.#place(name).tensor.shape;
   }
 
-  /** Bytes of rows [from, to) of the first axis. */
+  /** Bytes of rows [from, to) of the first axis, as the tensor's dtype says. */
   async rowBytes(name: string, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
-    const { handle, start, entry } = this.#place(name);
-    const rowBytes = entry.bytes / (entry.shape[0] ?? 1);
-    return readAt(handle, start + entry.offset + from * rowBytes, (to - from) * rowBytes);
+    const { file, tensor } = this.#place(name);
+    const values = tensor.shape.slice(1).reduce((product, one) => product * one, to - from);
+    if (values > MAX_READ_BYTES / 8) throw this.#bad(file, `tensor ${name}: too large to read`);
+    return tensor.rowBytes(from, to);
   }
 
   /**
@@ -128,8 +168,8 @@ export class Weights {
    * @throws Failure BadCheckpoint for a value that is no number, infinite or beyond f16
    */
   async rows(name: string, from: number, to: number): Promise<Float32Array<ArrayBuffer>> {
-    const { file, entry } = this.#place(name);
-    const values = toFloat32(entry.dtype, await this.rowBytes(name, from, to));
+    const { file, tensor } = this.#place(name);
+    const values = toFloat32(tensor.dtype, await this.rowBytes(name, from, to));
     for (let i = 0; i < values.length; i++) {
       const value = values[i] ?? 0;
       if (Math.abs(value) <= LARGEST) continue; // false for NaN

@@ -1,22 +1,19 @@
-import process from 'node:process';
-import { Command, Option } from 'commander';
-import { parseManifest } from '../format/layout.ts';
-import { requestGpu } from '../gpu/device.ts';
-import type { KernelTimes } from '../model/profile.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { requestGpu, type GpuDevice } from '../gpu/device.ts';
 import { Model } from '../model/model.ts';
+import { measurePeaks, type Peaks } from './bench-peaks.ts';
+import { round, sharesOf, workOf, type KindShare } from './bench-work.ts';
 import { findGpu } from './device.ts';
-import { DiskPackage } from './disk.ts';
 
-/**
- * Measures a package on this machine's GPU and prints one JSON object:
- * npx tsx --import ./src/node/wgsl-loader.mjs src/node/bench.ts --package DIR
- */
+/** Measures a model on this machine's GPU, in Node. */
 
-interface BenchOptions {
-  package: string;
-  variant: 'auto' | 'f32' | 'f16';
-  steps: string;
-  contexts: string;
+export interface NodeBenchOptions {
+  readonly manifest: Manifest;
+  readonly read: (file: string) => Promise<Uint8Array>;
+  readonly variant: 'auto' | 'f32' | 'f16';
+  readonly steps: number; // decode steps at every context
+  readonly contexts: readonly number[]; // tokens in the cache before them
+  readonly log: (line: string) => void;
 }
 
 interface Speed {
@@ -26,63 +23,82 @@ interface Speed {
   readonly tokensPerSecond: number;
 }
 
-const program = new Command('bench')
-  .requiredOption('--package <dir>', 'folder of the model package')
-  .option('--steps <n>', 'decode steps at every context', '32')
-  .option('--contexts <list>', 'tokens in the cache before the steps', '16,128,512,1024')
-  .addOption(new Option('--variant <type>').choices(['auto', 'f32', 'f16']).default('auto'));
+interface PassShares {
+  readonly tokens: number;
+  readonly context: number;
+  readonly ms: number; // of the GPU, every kernel a pass of its own
+  readonly kinds: readonly KindShare[];
+}
 
-await main(program.parse().opts<BenchOptions>());
+export interface NodeBench {
+  readonly package: string;
+  readonly adapter: string;
+  readonly driver: string;
+  readonly variant: string;
+  readonly peaks: Peaks;
+  readonly loadMs: number;
+  readonly warmUpMs: number;
+  readonly taskSwitchMs: number;
+  readonly prefill: readonly Speed[];
+  readonly decode: readonly Speed[];
+  readonly prefillTflops: number; // matrices of the layers, at the longest prefill
+  readonly kernels: { readonly decode: PassShares | null; readonly prefill: PassShares | null };
+  readonly checksum: number; // of the greedy tokens: a fast wrong answer shows
+}
 
-async function main(options: BenchOptions): Promise<void> {
-  const source = new DiskPackage(options.package);
-  const manifest = parseManifest(await source.read('manifest.json'));
+/** @throws Failure NoWebGpu, DeviceLimit, and what loading throws */
+export async function benchModel(options: NodeBenchOptions): Promise<NodeBench> {
+  const { manifest, log } = options;
   const found = await findGpu();
   const gpu = await requestGpu(found.gpu, { variant: options.variant });
+  log(`${found.driver}, ${gpu.variant}`);
+  const peaks = await measurePeaks(gpu);
+  log(`reads ${round(peaks.readGBs)} GB/s, multiplies and adds ${round(peaks.f32Gflops)} GFLOP/s`);
   const start = performance.now();
-  const model = await Model.load(gpu, manifest, (file) => source.read(file));
+  const model = await Model.load(gpu, manifest, options.read);
   const loadMs = performance.now() - start;
-  const steps = Number(options.steps);
-  const longest = manifest.config.capacity - steps;
-  const contexts = options.contexts.split(',').map(Number);
-  const fitting = contexts.filter((context) => context > 0 && context <= longest);
+  log(`loaded in ${(loadMs / 1000).toFixed(1)} s`);
+  const longest = manifest.config.capacity - options.steps;
+  const contexts = options.contexts.filter((context) => context > 0 && context <= longest);
+  if (contexts.length === 0) throw new Error(`no context is below ${longest + 1} tokens`);
 
   const first = performance.now();
   await decode(model, 1 + gpu.tuning.chunk, 2); // software drivers compile at the first dispatch
   const warmUpMs = performance.now() - first;
-  const prefill: Speed[] = [];
-  const decoding: Speed[] = [];
-  let checksum = 0;
-  for (const context of fitting) {
-    const measured = await decode(model, context, steps);
-    prefill.push(measured.prefill);
-    decoding.push(measured.decode);
-    checksum += measured.checksum;
+  const measured = [];
+  for (const context of contexts) {
+    measured.push(await decode(model, context, options.steps));
+    log(`decode after ${context}: ${measured.at(-1)?.decode.tokensPerSecond} tokens/s`);
   }
+  const prefill = measured.map((one) => one.prefill);
+  const shared = Math.min(128, Math.max(...contexts)); // tokens before a pass that is timed by kernel
+  const tasks = manifest.tasks.map(({ id }) => id);
   const result = {
     package: manifest.id,
     adapter: gpu.adapterName,
     driver: found.driver,
     variant: gpu.variant,
+    peaks: {
+      readGBs: round(peaks.readGBs),
+      f32Gflops: round(peaks.f32Gflops),
+      dispatchUs: round(peaks.dispatchUs),
+    },
     loadMs: round(loadMs),
     warmUpMs: round(warmUpMs),
-    taskSwitchMs: await taskSwitch(
-      model,
-      manifest.tasks.map(({ id }) => id),
-    ),
+    taskSwitchMs: await taskSwitch(model, tasks),
     prefill,
-    decode: decoding,
+    decode: measured.map((one) => one.decode),
+    prefillTflops: tflops(manifest, prefill.at(-1)),
     kernels: {
-      decode: await shares(model, 128, 1),
-      prefill: await shares(model, 128, gpu.tuning.chunk),
+      decode: await shares(gpu, model, manifest, peaks, shared, 1),
+      prefill: await shares(gpu, model, manifest, peaks, shared, gpu.tuning.chunk),
     },
-    checksum, // of the greedy tokens: a fast wrong answer shows
+    checksum: measured.reduce((sum, one) => sum + one.checksum, 0),
   };
-  console.log(JSON.stringify(result, null, 2));
   model.dispose();
   gpu.device.destroy();
   found.release();
-  process.exit(0); // Dawn keeps the process alive
+  return result;
 }
 
 function prompt(model: Model, length: number): number[] {
@@ -113,6 +129,13 @@ function speed(context: number, tokens: number, ms: number): Speed {
   return { context, tokens, ms: round(ms), tokensPerSecond: round((tokens * 1000) / ms) };
 }
 
+/** 10^12 operations a second in the 4-bit matrices of a prefill. */
+function tflops(manifest: Manifest, prefill: Speed | undefined): number {
+  if (prefill === undefined) throw new Error('no prefill was measured');
+  const flops = workOf(manifest, prefill.tokens, 0, 4).get('4-bit matrices')?.flops ?? 0;
+  return round(flops / prefill.ms / 1e9);
+}
+
 /** Median of switching to another task. */
 async function taskSwitch(model: Model, tasks: readonly string[]): Promise<number> {
   const times: number[] = [];
@@ -124,23 +147,22 @@ async function taskSwitch(model: Model, tasks: readonly string[]): Promise<numbe
   return round(times[7] ?? 0);
 }
 
-/** GPU time of a pass of `tokens` after `context` others, by kernel; null without timestamps. */
-async function shares(model: Model, context: number, tokens: number) {
+/** GPU time of a pass of `tokens` after `context` others; null without timestamps. */
+async function shares(
+  gpu: GpuDevice,
+  model: Model,
+  manifest: Manifest,
+  peaks: Peaks,
+  context: number,
+  tokens: number,
+): Promise<PassShares | null> {
+  const before = Math.min(context, model.config.capacity - tokens);
   model.truncate(0);
-  await model.prefill(prompt(model, Math.min(context, model.config.capacity - tokens)));
+  await model.prefill(prompt(model, before));
+  await model.profile(prompt(model, tokens)); // the first one of a length may compile
   const times = await model.profile(prompt(model, tokens));
   if (times === null) return null;
   const total = [...times.values()].reduce((sum, { ms }) => sum + ms, 0);
-  return { tokens, ms: round(total), kernels: table(times, total) };
-}
-
-function table(times: KernelTimes, total: number) {
-  const rows = [...times].sort(([, one], [, other]) => other.ms - one.ms);
-  return rows.map(([kernel, { ms, dispatches }]) => {
-    return { kernel, dispatches, ms: round(ms), share: round(ms / total) };
-  });
-}
-
-function round(value: number): number {
-  return Number(value.toPrecision(4));
+  const work = workOf(manifest, tokens, before, gpu.variant === 'f16' ? 2 : 4);
+  return { tokens, context: before, ms: round(total), kinds: sharesOf(times, work, peaks) };
 }

@@ -1,6 +1,7 @@
 /** What the stream needs to know of a tokenizer. */
 export interface TokenMeanings {
-  meaning(id: number): string | { readonly byte: number };
+  /** Text, or bytes that are part of a character. */
+  meaning(id: number): string | Uint8Array;
 }
 
 /**
@@ -21,8 +22,7 @@ export class TokenStream {
   push(id: number): string {
     const meaning = this.#meanings.meaning(id);
     if (meaning === '') return '';
-    const bytes =
-      typeof meaning === 'string' ? this.#encoder.encode(meaning) : Uint8Array.of(meaning.byte);
+    const bytes = typeof meaning === 'string' ? this.#encoder.encode(meaning) : meaning;
     return withoutReplacements(this.#decoder.decode(bytes, { stream: true }));
   }
 

@@ -28,11 +28,14 @@ export function encodeParts(
   system: string,
   turns: readonly TemplateTurn[],
 ): ChatParts {
-  const piece = ({ prefix, suffix }: { prefix: string; suffix: string }, text: string): number[] =>
-    [prefix, text, suffix].flatMap((part) => [...tokenizer.encode(part)]);
+  const piece = ({ prefix, suffix }: { prefix: string; suffix: string }, text: string) => [
+    ...tokenizer.encodeTemplate(prefix),
+    ...tokenizer.encode(text),
+    ...tokenizer.encodeTemplate(suffix),
+  ];
   return {
     system: system === '' ? [] : piece(template.system, system),
-    separator: [...tokenizer.encode(template.separator)],
+    separator: tokenizer.encodeTemplate(template.separator),
     turns: turns.map(({ role, text }) => ({
       role,
       tokens:

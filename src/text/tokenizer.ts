@@ -1,7 +1,8 @@
 import { Failure } from '../failure.ts';
 import { Merges, mergePiece } from './bpe.ts';
+import { bytesOf, lettersOf } from './byte-level.ts';
 import { TokenStream } from './stream.ts';
-import { parseTokenizerJson, type TokenizerData } from './tokenizer-json.ts';
+import { parseTokenizerJson, type ByteLevelRules, type TokenizerData } from './tokenizer-json.ts';
 
 /** Nothing larger is parsed: room for a vocabulary of some 260,000 pieces. */
 export const MAX_TOKENIZER_BYTES = 32 << 20;
@@ -17,8 +18,9 @@ const CACHE_ENTRIES = 8192;
 const CACHE_PIECE_LENGTH = 32;
 
 /**
- * Byte-pair encoding with byte fallback, as the `tokenizers` library does it for the strict
- * subset of tokenizer.json that `tokenizer-json.ts` reads. Text never becomes a special token.
+ * Byte-pair encoding with byte fallback, or of bytes alone, as the `tokenizers` library does it for
+ * the strict subsets of tokenizer.json that `tokenizer-json.ts` reads. Text never becomes a special
+ * token.
  */
 export class Tokenizer {
   /** Number of pieces, V. */
@@ -27,8 +29,12 @@ export class Tokenizer {
   readonly #ids: ReadonlyMap<string, number>;
   readonly #merges: Merges;
   readonly #byteIds: readonly number[]; // [256]
-  readonly #byteOf: ReadonlyMap<number, number>;
+  readonly #byteOf: ReadonlyMap<number, Uint8Array>;
   readonly #special: ReadonlySet<number>;
+  readonly #byteLevel: ByteLevelRules | null;
+  /** Finds added tokens: in what a person types those that are not special, in a template all. */
+  readonly #added: { readonly inText: RegExp | null; readonly inTemplate: RegExp | null };
+  readonly #meanings: (string | Uint8Array | undefined)[] = [];
   readonly #cache = new Map<string, readonly number[]>();
 
   private constructor(data: TokenizerData) {
@@ -37,8 +43,12 @@ export class Tokenizer {
     this.#ids = data.ids;
     this.#merges = new Merges(data.merges);
     this.#byteIds = data.byteIds;
-    this.#byteOf = new Map(data.byteIds.map((id, byte) => [id, byte]));
+    this.#byteOf = new Map(data.byteIds.map((id, byte) => [id, Uint8Array.of(byte)]));
     this.#special = new Set(data.specialIds);
+    this.#byteLevel = data.byteLevel;
+    const added = [...(data.byteLevel?.added ?? [])];
+    const plain = added.filter(([, id]) => !this.#special.has(id));
+    this.#added = { inText: finder(plain), inTemplate: finder(added) };
   }
 
   /** @throws Failure BadTokenizer for anything outside the subset, with the field that is wrong */
@@ -63,11 +73,32 @@ export class Tokenizer {
 
   /** Token ids of a text. Nothing is added in front; a lone surrogate is read as U+FFFD. */
   encode(text: string): number[] {
+    return this.#encode(text, this.#added.inText);
+  }
+
+  /** The same of a chat template's own text, in which special tokens of a byte-level one count. */
+  encodeTemplate(text: string): number[] {
+    return this.#encode(text, this.#added.inTemplate);
+  }
+
+  #encode(text: string, added: RegExp | null): number[] {
+    const rules = this.#byteLevel;
+    const whole = text.replace(/\p{Surrogate}/gu, '\ufffd');
     const tokens: number[] = [];
-    const normalised = text.replace(/\p{Surrogate}/gu, '\ufffd').replaceAll(' ', '▁');
-    for (const [piece] of normalised.matchAll(SPLIT)) {
-      for (const token of this.#merged(piece)) tokens.push(token);
+    const cut = (stretch: string): void => {
+      const composed = rules === null ? stretch.replaceAll(' ', '▁') : stretch;
+      const normalised = rules?.compose ? composed.normalize('NFC') : composed;
+      for (const [piece] of normalised.matchAll(rules?.split ?? SPLIT)) {
+        for (const token of this.#merged(piece)) tokens.push(token);
+      }
+    };
+    let end = 0;
+    for (const { index, 0: content } of added === null ? [] : whole.matchAll(added)) {
+      cut(whole.slice(end, index));
+      tokens.push(rules?.added.get(content) ?? 0);
+      end = index + content.length;
     }
+    cut(whole.slice(end));
     return tokens;
   }
 
@@ -79,19 +110,34 @@ export class Tokenizer {
     return text + stream.flush();
   }
 
-  /** What one token stands for: text, one byte, or nothing (special). @throws RangeError */
-  meaning(id: number): string | { readonly byte: number } {
+  /** What one token stands for: text, bytes that are none, or '' (special). @throws RangeError */
+  meaning(id: number): string | Uint8Array {
+    const known = this.#meanings[id];
+    if (known !== undefined) return known;
     const piece = this.#pieces[id];
     if (piece === undefined) throw new RangeError(`token ${id} of ${this.vocab}`);
-    if (this.#special.has(id)) return '';
-    const byte = this.#byteOf.get(id);
-    return byte === undefined ? piece.replaceAll('▁', ' ') : { byte };
+    const meaning = this.#special.has(id) ? '' : this.#meaningOf(id, piece);
+    this.#meanings[id] = meaning;
+    return meaning;
+  }
+
+  /** The piece as tokenizer.json has it, where it has letters for bytes; else null. */
+  byteLevelPiece(id: number): string | null {
+    return this.#byteLevel === null ? null : (this.#pieces[id] ?? null);
+  }
+
+  #meaningOf(id: number, piece: string): string | Uint8Array {
+    if (this.#byteLevel === null) return this.#byteOf.get(id) ?? piece.replaceAll('▁', ' ');
+    if (this.#byteLevel.added.get(piece) === id) return piece;
+    const bytes = bytesOf(piece);
+    const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
+    return lettersOf(new TextEncoder().encode(text)) === piece ? text : bytes;
   }
 
   #merged(piece: string): readonly number[] {
     const known = this.#cache.get(piece);
     if (known !== undefined) return known;
-    const tokens = mergePiece(this.#symbols(piece), this.#merges);
+    const tokens = this.#wholePiece(piece) ?? mergePiece(this.#symbols(piece), this.#merges);
     if (piece.length > CACHE_PIECE_LENGTH) return tokens;
     if (this.#cache.size >= CACHE_ENTRIES) {
       for (const oldest of this.#cache.keys()) {
@@ -103,8 +149,18 @@ export class Tokenizer {
     return tokens;
   }
 
+  /** The one token that a cut is, where that comes before its merges. */
+  #wholePiece(piece: string): readonly number[] | null {
+    if (this.#byteLevel?.whole !== true) return null;
+    const id = this.#ids.get(lettersOf(new TextEncoder().encode(piece)));
+    return id === undefined ? null : [id];
+  }
+
   /** One token per character, or its UTF-8 bytes where the vocabulary lacks the character. */
   #symbols(piece: string): number[] {
+    if (this.#byteLevel !== null) {
+      return Array.from(new TextEncoder().encode(piece), (byte) => this.#byteIds[byte] ?? 0);
+    }
     const symbols: number[] = [];
     for (const character of piece) {
       const id = this.#ids.get(character);
@@ -116,4 +172,12 @@ export class Tokenizer {
     }
     return symbols;
   }
+}
+
+/** Finds tokens in text, of several at one place the longest; null where there are none. */
+function finder(added: readonly (readonly [string, number])[]): RegExp | null {
+  if (added.length === 0) return null;
+  const longestFirst = added.map(([content]) => content).sort((a, b) => b.length - a.length);
+  const escaped = longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
+  return new RegExp(escaped.join('|'), 'gu');
 }

@@ -22,12 +22,17 @@ export function isAllowed(allowed: Int32Array, token: number): boolean {
   return (((allowed[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1;
 }
 
-/** The pieces of a vocabulary as the grammar library reads them: text, and <0x..> for a byte. */
+/**
+ * The pieces of a vocabulary as the grammar library reads them: letters for bytes where the
+ * tokenizer is byte-level, else text, and <0x..> for a byte; '' for special tokens.
+ */
 export function piecesOf(tokenizer: Tokenizer): string[] {
   return Array.from({ length: tokenizer.vocab }, (_, id) => {
     const meaning = tokenizer.meaning(id);
+    const piece = tokenizer.byteLevelPiece(id);
+    if (piece !== null) return meaning === '' ? '' : piece;
     if (typeof meaning === 'string') return meaning.replaceAll(' ', '▁');
-    return `<0x${meaning.byte.toString(16).toUpperCase().padStart(2, '0')}>`;
+    return `<0x${(meaning[0] ?? 0).toString(16).toUpperCase().padStart(2, '0')}>`;
   });
 }
 

@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { Failure } from '../../failure.ts';
+import { Tokenizer } from '../../text/tokenizer.ts';
 import type { OutputFormat } from '../../worker/api.ts';
 import { END, setup, tokenizer } from '../testing.ts';
 import { checkFormat, isAllowed, piecesOf } from './constraint.ts';
@@ -63,6 +65,24 @@ describe('an answer with a format', () => {
     const { ask } = setup([...tokenizer.encode('女，3岁'), END]);
     const format: OutputFormat = { kind: 'regex', pattern: '(男|女)，[0-9]{1,2}岁' };
     expect((await ask('问', { format })).text).toBe('女，3岁');
+  });
+
+  it('goes by bytes where the tokenizer is byte-level', async () => {
+    const file = new URL('../../text/testdata/byte-qwen2.json', import.meta.url);
+    const byteLevel = Tokenizer.fromBytes(readFileSync(file));
+    const [end = 0] = byteLevel.encodeTemplate('<|endoftext|>');
+    const { openConstrainer } = await import('./xgrammar.ts');
+    const constrainer = await openConstrainer(byteLevel, [end]);
+    const constraint = await constrainer.constrain({ kind: 'regex', pattern: '(男|女)，[0-9]岁' });
+    const tokens = [...byteLevel.encode('女，3岁'), end];
+    expect(tokens.some((token) => typeof byteLevel.meaning(token) !== 'string')).toBe(true);
+    const [a = 0] = byteLevel.encode('a');
+    for (const token of tokens) {
+      const allowed = await constraint.allowed();
+      expect([isAllowed(allowed, token), isAllowed(allowed, a)]).toEqual([true, false]);
+      constraint.accept(token);
+    }
+    constraint.dispose();
   });
 
   it('ends unfinished where there are too few tokens for it', async () => {

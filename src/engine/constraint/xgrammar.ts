@@ -19,7 +19,7 @@ export async function openConstrainer(
   const pieces = piecesOf(tokenizer);
   const info = await TokenizerInfo.createTokenizerInfo(
     pieces,
-    'byte_fallback',
+    tokenizer.byteLevelPiece(0) === null ? 'byte_fallback' : 'byte_level',
     false,
     pieces.length,
     [...stopIds],

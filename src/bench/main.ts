@@ -1,0 +1,166 @@
+import { writeFile } from 'node:fs/promises';
+import process from 'node:process';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { EngineName } from './engine.ts';
+import { nodeResult } from './node-rows.ts';
+import { memoryPackage, type Shape } from './random-model.ts';
+import type { BenchResult } from './rows.ts';
+
+/** `npm run bench`. */
+
+const engines: readonly EngineName[] = ['ours', 'ort-webgpu', 'ort-webgpu-int8', 'ort-wasm'];
+const log = (line: string): void => void process.stderr.write(`${line}\n`);
+const command = `npm run bench -- ${process.argv.slice(2).join(' ')}`;
+
+interface OutputFlags {
+  readonly json?: string;
+  readonly docs?: string;
+}
+
+interface NodeFlags extends OutputFlags {
+  readonly variant: 'auto' | 'f32' | 'f16';
+  readonly steps: number;
+  readonly contexts: readonly number[];
+}
+
+interface PageFlags extends OutputFlags {
+  readonly engines: readonly EngineName[];
+  readonly contexts: readonly number[];
+  readonly prompt: number;
+  readonly repetitions: number;
+  readonly threads: number;
+  readonly hardware: boolean;
+}
+
+const program = new Command('bench')
+  .description('Measures the engine. Peers and limits are measured in the same run.')
+  .showHelpAfterError();
+addModel(program);
+addShape(program);
+addPage(program);
+await program.parseAsync();
+process.exit(0); // Dawn keeps the process alive
+
+function addModel(parent: Command): void {
+  const model = parent
+    .command('model', { isDefault: true })
+    .description("a package on this machine's GPU, in Node (the default command)")
+    .requiredOption('--package <dir>', 'folder of the model package');
+  addNodeOptions(model, [16, 128, 512, 1024]);
+  model.action(async (flags: NodeFlags & { package: string }) => {
+    const { parseManifest } = await import('../format/layout.ts');
+    const { DiskPackage } = await import('../node/disk.ts');
+    const source = new DiskPackage(flags.package);
+    const manifest = parseManifest(await source.read('manifest.json'));
+    const { benchModel } = await import('../node/bench.ts');
+    const result = await benchModel({ ...flags, manifest, read: (file) => source.read(file), log });
+    await write(`node, ${manifest.id}`, nodeResult(result, {}, command), flags, result);
+  });
+}
+
+function addShape(parent: Command): void {
+  const shape = parent
+    .command('shape')
+    .description('the same with random weights made in memory; without options the shape of 7B')
+    .option('--docs-name <name>', 'heading of the run in the documents', 'node, 7B shape');
+  addShapeOptions(shape, { vocab: 125_696, width: 4096, mlpWidth: 11_008, layers: 32, heads: 32, kvHeads: 32, capacity: 4096 }); // prettier-ignore
+  addNodeOptions(shape, [64, 512, 2048]);
+  shape.action(async (flags: NodeFlags & Shape & { docsName: string }) => {
+    const size = shapeOf(flags);
+    const { manifest, read } = memoryPackage(size);
+    const { benchModel } = await import('../node/bench.ts');
+    const result = await benchModel({ ...flags, manifest, read, log });
+    await write(flags.docsName, nodeResult(result, { ...size }, command), flags, result);
+  });
+}
+
+function addNodeOptions(to: Command, contexts: readonly number[]): void {
+  to.option('--steps <n>', 'decode steps at every context', number, 32)
+    .option('--contexts <list>', 'tokens in the cache before the steps', numbers, contexts)
+    .addOption(new Option('--variant <type>').choices(['auto', 'f32', 'f16']).default('auto'));
+  addOutputOptions(to);
+}
+
+function addPage(parent: Command): void {
+  const page = parent
+    .command('page')
+    .description('in Chromium, against ONNX Runtime Web on the same 4-bit weights, by turns')
+    .option('--engines <list>', `of ${engines.join(', ')}; ours is always there`, names, engines)
+    .option('--contexts <list>', 'tokens in the cache before decode steps', numbers, [64, 2048])
+    .option('--prompt <n>', 'tokens of a prefill', number, 64)
+    .option('--repetitions <n>', 'turns of every engine', number, 3)
+    .option('--threads <n>', 'threads of WebAssembly', number, 2)
+    .option('--hardware', "take Chromium's GPU instead of SwiftShader", false);
+  addShapeOptions(page, { vocab: 16_384, width: 896, mlpWidth: 4864, layers: 8, heads: 14, kvHeads: 2, capacity: 2176 }); // prettier-ignore
+  addOutputOptions(page);
+  page.action(async (flags: PageFlags & Shape) => {
+    const { benchPage } = await import('./page-run.ts');
+    const { prompt: promptTokens } = flags;
+    const result = await benchPage({ ...flags, promptTokens, shape: shapeOf(flags), command, log });
+    await write('page', result, flags, result);
+  });
+}
+
+function addOutputOptions(to: Command): void {
+  to.option(
+    '--json <file>',
+    'write the rows {name, ours, peer, peerName, unit, ratio} and samples',
+  ).option('--docs <dir>', 'put the run into bench.json, bench.md and bench.svg of this folder');
+}
+
+type ShapeDefaults = Omit<Shape, 'adapterRank' | 'seed'>;
+
+/** The options of a random model's shape. */
+function addShapeOptions(to: Command, defaults: ShapeDefaults): void {
+  to.option('--vocab <n>', 'tokens of the vocabulary', number, defaults.vocab)
+    .option('--width <n>', 'residual stream', number, defaults.width)
+    .option('--mlp-width <n>', 'MLP', number, defaults.mlpWidth)
+    .option('--layers <n>', 'layers', number, defaults.layers)
+    .option('--heads <n>', 'query heads', number, defaults.heads)
+    .option('--kv-heads <n>', 'key heads', number, defaults.kvHeads)
+    .option('--capacity <n>', 'tokens that the cache has room for', number, defaults.capacity)
+    .option('--adapter-rank <n>', 'of four experts together, on gate, up and down', number, 32)
+    .option('--seed <n>', 'of the random weights', number, 1);
+}
+
+function shapeOf(flags: Shape): Shape {
+  const { vocab, width, mlpWidth, layers, heads, kvHeads, capacity, adapterRank, seed } = flags;
+  return { vocab, width, mlpWidth, layers, heads, kvHeads, capacity, adapterRank, seed };
+}
+
+/** The table for a person, or all of it on standard output where nothing else was asked for. */
+async function write(
+  name: string,
+  result: BenchResult,
+  { json, docs }: OutputFlags,
+  whole: unknown,
+): Promise<void> {
+  if (json === undefined && docs === undefined && whole !== result) {
+    console.log(JSON.stringify(whole, null, 2));
+    return;
+  }
+  console.table(result.rows);
+  if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`);
+  if (docs === undefined) return;
+  const { writeDocs } = await import('./report.ts');
+  await writeDocs(docs, name, result);
+}
+
+function number(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  throw new InvalidArgumentError('a whole number above 0');
+}
+
+function numbers(text: string): number[] {
+  return text.split(',').map(number);
+}
+
+function names(text: string): EngineName[] {
+  const asked = text.split(',').map((name) => {
+    const found = engines.find((engine) => engine === name);
+    if (found === undefined) throw new InvalidArgumentError(`one of ${engines.join(', ')}`);
+    return found;
+  });
+  return ['ours', ...asked.filter((name) => name !== 'ours')];
+}

@@ -1,0 +1,105 @@
+import type { Manifest } from '../../format/manifest.ts';
+import { requestGpu, type GpuDevice } from '../../gpu/device.ts';
+import { Model } from '../../model/model.ts';
+import { benchTokens, type AdapterCost, type Measured, type OurEngine } from '../engine.ts';
+import { fetchBytes, withoutAdapter } from './package.ts';
+import { createMatmuls, type Matmuls } from './ours-matmuls.ts';
+
+/** Our engine: the same Model and shaders as in the app. */
+export async function loadOurs(manifest: Manifest): Promise<OurEngine> {
+  const owner = await requestGpu(navigator.gpu);
+  const base = withoutAdapter(manifest);
+  const load = (one: Manifest): Promise<Model> => Model.load(owner, one, fetchBytes);
+  return new Ours(owner, manifest, await load(base), load, await createMatmuls(owner, base));
+}
+
+class Ours implements OurEngine {
+  readonly info: string;
+  readonly #owner: GpuDevice;
+  readonly #manifest: Manifest;
+  readonly #model: Model;
+  readonly #load: (manifest: Manifest) => Promise<Model>;
+  readonly #matmuls: Matmuls;
+  /** Models whose caches are full up to a context. */
+  readonly #prepared = new Map<number, Model>();
+  #adapted: Model | null = null;
+
+  constructor(
+    owner: GpuDevice,
+    manifest: Manifest,
+    model: Model,
+    load: (manifest: Manifest) => Promise<Model>,
+    matmuls: Matmuls,
+  ) {
+    this.info = `${owner.adapterName}, ${owner.variant}`;
+    this.#owner = owner;
+    this.#manifest = manifest;
+    this.#model = model;
+    this.#load = load;
+    this.#matmuls = matmuls;
+  }
+
+  async prefill(tokens: readonly number[]): Promise<Measured> {
+    this.#model.truncate(0);
+    return prefill(this.#model, tokens);
+  }
+
+  async prepare(context: number): Promise<Measured> {
+    const model = await this.#load(withoutAdapter(this.#manifest));
+    this.#prepared.set(context, model);
+    return prefill(model, benchTokens(context, this.#manifest.config.vocab));
+  }
+
+  async decode(context: number, tokens: readonly number[]): Promise<Measured> {
+    return this.#decode(this.#prepared.get(context) ?? this.#model, context, tokens);
+  }
+
+  async adapter(context: number, tokens: readonly number[]): Promise<AdapterCost> {
+    const cost = { without: [] as number[], with: [] as number[], switch: [] as number[] };
+    this.#adapted ??= await this.#load(this.#manifest);
+    const adapted = this.#adapted;
+    const prompt = benchTokens(context, this.#manifest.config.vocab);
+    for (const { id } of [...this.#manifest.tasks, ...this.#manifest.tasks]) {
+      const start = performance.now();
+      adapted.setTask(id);
+      await this.#owner.device.queue.onSubmittedWorkDone();
+      cost.switch.push(performance.now() - start);
+    }
+    await adapted.prefill(prompt);
+    this.#model.truncate(0);
+    await this.#model.prefill(prompt);
+    await this.#decode(adapted, context, tokens.slice(0, 1)); // what is compiled late is compiled
+    for (let i = 0; i < tokens.length; i++) {
+      // By turns, each first as often: what else the machine does meets both.
+      const order = i % 2 === 0 ? [adapted, this.#model] : [this.#model, adapted];
+      for (const model of order) {
+        const { ms } = await this.#decode(model, context, tokens.slice(i, i + 1));
+        (model === adapted ? cost.with : cost.without).push(...ms);
+      }
+    }
+    return cost;
+  }
+
+  matmuls(tokens: number, repetitions: number): Promise<Measured> {
+    return this.#matmuls(tokens, repetitions);
+  }
+
+  async #decode(model: Model, context: number, tokens: readonly number[]): Promise<Measured> {
+    model.truncate(context);
+    const ms: number[] = [];
+    let output: number[] = [];
+    for (const [i, token] of tokens.entries()) {
+      const start = performance.now();
+      const logits = await model.decode(token);
+      ms.push(performance.now() - start);
+      if (i === tokens.length - 1) output = [...logits];
+    }
+    return { ms, output };
+  }
+}
+
+async function prefill(model: Model, tokens: readonly number[]): Promise<Measured> {
+  const start = performance.now();
+  const logits = await model.prefill(tokens);
+  return { ms: [performance.now() - start], output: [...logits] };
+}
