@@ -1,8 +1,10 @@
 // First half of the MoE-Adapter, all experts of the linears that share an input:
-//   z[t, s, e r] = gate[t, s, e] * sum_k A[s, e r, k] x[t, k]
+//   z[t, s, e r] = gate[t, s, e] * sum_k A[s, e r, k] x[t, k] weight[k]
 //   a: [S * E * R, K], S linears stacked; x: [T, K]; z: f32 [T, S, P], P >= E * R
 //   gates: f32, [S, E] for the whole pass (merged) or [T, S, E] (routed), alpha / r folded in
-// A team of LANES invocations shares four rows of A; z walks the tokens.
+// With WEIGH, weight is that of the norm before the linears, and what multiplies x by 1 / rms(x)
+// comes with matvec_q4; else it is 1. A team of LANES invocations shares four rows of A; z walks the
+// tokens.
 
 override K: u32; // columns
 override LINEARS: u32; // S
@@ -10,13 +12,15 @@ override EXPERTS: u32; // E, the universal expert included
 override RANK: u32; // R
 override P: u32; // floats from one linear to the next in z
 override GATE_STRIDE: u32; // 0 where gates hold for the whole pass, else S * E
+override WEIGH: bool = false;
 override LANES: u32 = 1; // a power of two, divides WG
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<elem>>;
-@group(0) @binding(1) var<storage, read> x: array<vec4<elem>>;
-@group(0) @binding(2) var<storage, read> gates: array<f32>;
-@group(0) @binding(3) var<storage, read_write> z: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<input>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4f>;
+@group(0) @binding(3) var<storage, read> gates: array<f32>;
+@group(0) @binding(4) var<storage, read_write> z: array<f32>;
 
 var<workgroup> partial: array<vec4f, WG>;
 
@@ -28,7 +32,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let token = group.z * (K / 4);
   var sums = vec4f();
   for (var i = lane % LANES; i < K / 4; i += LANES) {
-    let v = vec4f(x[token + i]);
+    var v = vec4f(x[token + i]);
+    if (WEIGH) { v *= weight[i]; }
     let four = mat4x4f(
       vec4f(a[rows.x + i]), vec4f(a[rows.y + i]), vec4f(a[rows.z + i]), vec4f(a[rows.w + i]),
     );

@@ -1,16 +1,32 @@
-// Matrix times vector with 4-bit weights: y[t, FROM + n] (+)= sum_k W[n, k] x[t, k].
+// Matrix times vector with 4-bit weights, with what stands before and after it in a layer:
+//   y[t, FROM + n] (+)= r[t] * (sum_k W[n, k] x[t, k] weight[k] + sum_j B[n, j] z[t, s(n), j])
 //   w: one row block of W: the q plane, 8 nibbles a word, [N, K/8] u32, LSB first along K, then the
 //   scale plane, f16 [N, K/32]; W[n, k] = (q - 8) * scale, so one vec4<u32> is one group, one scale
-//   x: [T, K]; y: f32 [T, Y]
-// A team of LANES invocations shares four rows, each lane a share of their groups; z walks the
-// tokens. Nibbles are masked where they stand, not shifted down: x is divided by 16^i instead.
-// The -8 of a group is taken off once: sum (q - 8) x = sum q x - 8 sum x.
+//   x: [T, K]; y: [T, Y]
+// With NORM, r = 1 / rms(x) and weight is that of the norm (rms_norm); else both are 1.
+// With P, B adds the adapter: [B_ROWS, P], beginning at row B_FROM of W; z: f32 [T, LINEARS, P] as
+// adapter_down makes it; s(n) counts how many of MIDDLE and LAST row n of B has reached.
+// With SILU, y[t, n] = silu(row n) * row n + N/2, [T, N/2]: the MLP's gate.
+// A team of LANES invocations shares four rows (with SILU four pairs), each lane a share of their
+// groups; z walks the tokens. Nibbles are masked where they stand, not shifted down: x is divided by 16^i
+// instead. The -8 of a group is taken off once: sum (q - 8) x = sum q x - 8 sum x.
 
 override K: u32; // columns
 override N: u32; // rows of this block
 override FROM: u32 = 0; // the first of them in W
-override Y: u32; // rows of W
+override Y: u32; // values from one token to the next in y
 override ADD: bool = false; // add to y instead of writing it
+override NORM: bool = false;
+override EPS: f32 = 0;
+override STAGE: u32 = 1; // K/4 where x with the norm's weight goes to workgroup memory
+override SILU: bool = false;
+override P: u32 = 0; // columns of B, a multiple of 4
+override B_FROM: u32 = 0;
+override B_ROWS: u32 = 1;
+override MIDDLE: u32 = 0; // rows of B where the second and the third linear begin
+override LAST: u32 = 0;
+override LINEARS: u32 = 1;
+override ALIGNED: bool = false; // linears begin at multiples of four rows of this block
 override LANES: u32 = 1; // a power of two, divides WG
 override WG: u32 = 64;
 
@@ -19,10 +35,16 @@ const NIBBLES = vec4u(0xf, 0xf0, 0xf00, 0xf000);
 const PLACES = vec4f(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0);
 
 @group(0) @binding(0) var<storage, read> w: array<vec4u>;
-@group(0) @binding(1) var<storage, read> x: array<vec4<elem>>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<input>>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4f>;
+@group(0) @binding(3) var<storage, read> b: array<vec4<elem>>;
+@group(0) @binding(4) var<storage, read> z: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> y: array<output>;
 
 var<workgroup> partial: array<vec4f, WG>;
+var<workgroup> partial_pairs: array<vec4f, WG>;
+var<workgroup> partial_squares: array<f32, WG>;
+var<workgroup> staged: array<vec4f, STAGE>;
 
 // Four columns k of four rows from one half word of each row; column i is scaled by 16^i.
 fn nibbles(q: vec4u) -> mat4x4f {
@@ -44,27 +66,48 @@ fn scale(group: u32) -> f32 {
   return unpack2x16float(word >> (group % 2 * 16)).x;
 }
 
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let team = (group.y * FOLD + group.x) * (WG / LANES) + lane / LANES;
-  let row = team * 4;
-  let rows = min(vec4u(row, row + 1, row + 2, row + 3), vec4u(N - 1)) * (K / 32);
-  let token = group.z * (K / 4);
+// What column block j of B adds to the rows from `row` on; nothing where B has no such rows.
+fn adapted(row: u32, j: u32, token: u32) -> vec4f {
+  let n = vec4u(row, row + 1, row + 2, row + 3) + FROM - B_FROM; // wraps above every row of B
+  let at = min(n, vec4u(B_ROWS - 1)) * (P / 4) + j;
+  let linear = select(vec4u(), vec4u(1), n >= vec4u(MIDDLE)) +
+    select(vec4u(), vec4u(1), n >= vec4u(LAST));
+  let source = (token * LINEARS + min(linear, vec4u(LINEARS - 1))) * (P / 4) + j;
+  let b0 = vec4f(b[at.x]);
+  let b1 = vec4f(b[at.y]);
+  let b2 = vec4f(b[at.z]);
+  let b3 = vec4f(b[at.w]);
+  if (ALIGNED) { return select(vec4f(), z[source.x] * mat4x4f(b0, b1, b2, b3), n < vec4u(B_ROWS)); }
+  let products = vec4f(
+    dot(b0, z[source.x]), dot(b1, z[source.y]), dot(b2, z[source.z]), dot(b3, z[source.w]),
+  );
+  return select(vec4f(), products, n < vec4u(B_ROWS));
+}
+
+// Four columns of x, with the norm's weight.
+fn fetch(token: u32, i: u32) -> vec4f {
+  if (STAGE > 1) { return staged[i]; }
+  if (NORM) { return vec4f(x[token + i]) * weight[i]; }
+  return vec4f(x[token + i]);
+}
+
+// This lane's share of W x for four rows, whose groups begin at `rows`.
+fn product(rows: vec4u, token: u32, lane: u32) -> vec4f {
   var sums = vec4f();
-  for (var g = lane % LANES; g < K / 32; g += LANES) {
+  for (var g = lane; g < K / 32; g += LANES) {
     let q0 = w[rows.x + g];
     let q1 = w[rows.y + g];
     let q2 = w[rows.z + g];
     let q3 = w[rows.w + g];
-    let at = token + g * 8;
-    let x0 = vec4f(x[at]);
-    let x1 = vec4f(x[at + 1]);
-    let x2 = vec4f(x[at + 2]);
-    let x3 = vec4f(x[at + 3]);
-    let x4 = vec4f(x[at + 4]);
-    let x5 = vec4f(x[at + 5]);
-    let x6 = vec4f(x[at + 6]);
-    let x7 = vec4f(x[at + 7]);
+    let at = g * 8;
+    let x0 = fetch(token, at);
+    let x1 = fetch(token, at + 1);
+    let x2 = fetch(token, at + 2);
+    let x3 = fetch(token, at + 3);
+    let x4 = fetch(token, at + 4);
+    let x5 = fetch(token, at + 5);
+    let x6 = fetch(token, at + 6);
+    let x7 = fetch(token, at + 7);
     let offset = 8 * dot(x0 + x1 + x2 + x3 + x4 + x5 + x6 + x7, vec4f(1));
     let products = eight(vec4u(q0.x, q1.x, q2.x, q3.x), x0, x1) +
       eight(vec4u(q0.y, q1.y, q2.y, q3.y), x2, x3) +
@@ -73,14 +116,57 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let scales = vec4f(scale(rows.x + g), scale(rows.y + g), scale(rows.z + g), scale(rows.w + g));
     sums += scales * (products - offset);
   }
+  return sums;
+}
+
+// Sum of the squares of x; x with the norm's weight goes to workgroup memory where it fits.
+fn prepare(token: u32, lane: u32) -> f32 {
+  var squares = 0.0;
+  for (var i = lane; i < K / 4; i += WG) {
+    let v = vec4f(x[token + i]);
+    squares += dot(v, v);
+    if (STAGE > 1) { staged[i] = v * weight[i]; }
+  }
+  partial_squares[lane] = squares;
+  workgroupBarrier();
+  var total = 0.0;
+  for (var i = 0u; i < WG; i++) { total += partial_squares[i]; }
+  return total;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let team = (group.y * FOLD + group.x) * (WG / LANES) + lane / LANES;
+  let row = team * 4;
+  let count = select(N, N / 2, SILU);
+  let rows = min(vec4u(row, row + 1, row + 2, row + 3), vec4u(count - 1)) * (K / 32);
+  let token = group.z * (K / 4);
+  var factor = 1.0;
+  if (NORM) { factor = inverseSqrt(prepare(token, lane) / f32(K) + EPS); }
+  var sums = product(rows, token, lane % LANES);
+  var pairs = vec4f();
+  if (SILU) { pairs = product(rows + N / 2 * (K / 32), token, lane % LANES); }
+  for (var j = lane % LANES; j < P / 4; j += LANES) {
+    sums += adapted(row, j, group.z);
+    if (SILU) { pairs += adapted(row + N / 2, j, group.z); }
+  }
   if (LANES > 1) {
     partial[lane] = sums;
+    if (SILU) { partial_pairs[lane] = pairs; }
     workgroupBarrier();
     if (lane % LANES != 0) { return; }
-    for (var i = 1u; i < LANES; i++) { sums += partial[lane + i]; }
+    for (var i = 1u; i < LANES; i++) {
+      sums += partial[lane + i];
+      if (SILU) { pairs += partial_pairs[lane + i]; }
+    }
   }
-  let out = group.z * Y + FROM + row;
-  for (var i = 0u; i < 4 && row + i < N; i++) {
-    if (ADD) { y[out + i] += sums[i]; } else { y[out + i] = sums[i]; }
+  sums *= factor;
+  pairs *= factor;
+  let to = group.z * Y + FROM + row;
+  for (var i = 0u; i < 4 && row + i < count; i++) {
+    var value = sums[i];
+    // exp of more than 88 is beyond f32, and WGSL leaves open what comes then.
+    if (SILU) { value = value / (1 + exp(min(-value, 80))) * pairs[i]; }
+    if (ADD) { y[to + i] += output(value); } else { y[to + i] = output(value); }
   }
 }

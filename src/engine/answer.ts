@@ -7,9 +7,9 @@ import type {
   TokenLogprob,
 } from '../worker/api.ts';
 import type { Backend } from './backend.ts';
+import { CpuChooser, RunChooser, type Chooser, type ChooserParts, type Chosen } from './chooser.ts';
 import type { Constraint } from './constraint/constraint.ts';
 import { logprobOf } from './logprobs.ts';
-import { sample } from './sampler.ts';
 import type { Session } from './session.ts';
 
 /** One answer to be given: a prompt, how to sample, and where to say what happens. */
@@ -103,7 +103,7 @@ async function decode(
   plan: AnswerPlan,
   afterPrompt: Float32Array | null,
 ): Promise<Decoded> {
-  const { prompt, sampling, seed, stopIds, onEvent, signal } = plan;
+  const { prompt, sampling, stopIds, onEvent, signal } = plan;
   const stream = new TokenStream(plan.meanings);
   const most = Math.min(sampling.maxTokens, plan.backend().config.capacity - prompt.length);
   const tokens: number[] = [];
@@ -114,54 +114,71 @@ async function decode(
     text += piece;
     onEvent({ kind: 'piece', text: piece, outputTokens: tokens.length });
   };
-  const choose = async (logits: Float32Array): Promise<number> => {
-    const allowed = await plan.constraint?.allowed();
-    return sample(logits, sampling, tokens, seed, prompt.length + tokens.length, allowed);
-  };
-  /** Logits as they were before the error, from another backend; null where it was stopped. */
-  const again = async (error: unknown): Promise<Float32Array | null> => {
-    await plan.recover(error);
-    return (await compute(session, plan, [...prompt, ...tokens])).logits;
-  };
-  const start = performance.now();
   let steps = 0;
-  let finish: Decoded['finish'] = 'length';
-  for (let logits = afterPrompt; tokens.length < most;) {
-    if (logits === null || signal?.aborted === true) {
-      finish = 'cancelled';
-      break;
-    }
-    let token: number;
-    try {
-      token = await choose(logits);
-    } catch (error) {
-      logits = await again(error);
-      if (logits === null) continue;
-      token = await choose(logits);
-    }
-    if (stopIds.includes(token)) {
-      finish = 'stop';
-      break;
-    }
-    plan.constraint?.accept(token);
-    tokens.push(token);
-    if (plan.logprobs !== undefined) logprobs.push(logprobOf(logits, token, plan.logprobs));
-    say(stream.push(token));
-    // The last token of a full answer is never computed: nothing follows it.
-    if (tokens.length === most) break;
-    try {
-      logits = await plan.backend().decode(token);
-      session.append(token);
-    } catch (error) {
-      logits = await again(error);
-    }
+  const onStep = (kept: number | null): void => {
+    if (kept !== null) session.append(kept);
     steps += 1;
     plan.onDecodeStep();
+  };
+  const stopped = (): boolean => signal?.aborted === true;
+  const start = performance.now();
+  let finish: Decoded['finish'] = 'length';
+  let chooser = most > 0 ? chooserOf(plan, { tokens, most, onStep }, afterPrompt) : null;
+  try {
+    while (tokens.length < most) {
+      if (chooser === null || stopped()) {
+        finish = 'cancelled';
+        break;
+      }
+      let chosen: Chosen;
+      try {
+        chosen = await chooser.next();
+      } catch (error) {
+        chooser = null; // it has ended by itself
+        await plan.recover(error);
+        // Logits as they were before the error, from another backend; null where it was stopped.
+        const { logits } = await compute(session, plan, [...prompt, ...tokens]);
+        chooser = chooserOf(plan, { tokens, most, onStep }, logits);
+        continue;
+      }
+      const { token, logits } = chosen;
+      if (stopped()) continue;
+      if (stopIds.includes(token)) {
+        finish = 'stop';
+        break;
+      }
+      plan.constraint?.accept(token);
+      tokens.push(token);
+      if (plan.logprobs !== undefined && logits !== null) {
+        logprobs.push(logprobOf(logits, token, plan.logprobs));
+      }
+      say(stream.push(token));
+    }
+  } finally {
+    await chooser?.end();
   }
+  plan.backend().truncate(session.length);
   say(stream.flush());
   const decodeTokensPerSecond = perSecond(steps, start);
   const asked = plan.logprobs === undefined ? {} : { logprobs };
   return { text, tokens, decodeTokensPerSecond, finish, ...asked };
+}
+
+/** On the backend where it can and nothing else has to see the logits; null where there are none. */
+function chooserOf(
+  { backend: current, prompt, sampling, seed, constraint, logprobs }: AnswerPlan,
+  how: Pick<ChooserParts, 'tokens' | 'most' | 'onStep'>,
+  logits: Float32Array | null,
+): Chooser | null {
+  if (logits === null) return null;
+  const backend = current();
+  const parts = { backend, prompt, sampling, seed, constraint, ...how };
+  const { tokens: answer, most } = how;
+  const unseen = constraint === null && logprobs === undefined;
+  const run = unseen
+    ? backend.run?.({ sampling, seed, answer, most: most - answer.length })
+    : undefined;
+  return run === undefined ? new CpuChooser(parts, logits) : new RunChooser(parts, run);
 }
 
 /** A rate since `start`, 0 where nothing was done. */

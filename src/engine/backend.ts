@@ -1,4 +1,5 @@
 import type { ModelConfig } from '../format/manifest.ts';
+import type { SampleSettings } from './sampler.ts';
 
 /** What the engine needs of a model that computes: `src/model` is one, tests script another. */
 export interface Backend {
@@ -19,6 +20,12 @@ export interface Backend {
   prefill(tokens: readonly number[], options?: PrefillOptions): Promise<Float32Array>;
   /** Appends one token. @returns its logits [V], valid until the next call */
   decode(token: number): Promise<Float32Array>;
+  /**
+   * Chooses tokens where the logits of the last `prefill` or `decode` are, without reading them
+   * back. Until the run has ended, other calls fail with Busy. Missing where only the CPU samples.
+   * @throws RangeError for senseless settings; Failure PromptTooLong where `most` does not fit
+   */
+  run?(plan: RunPlan): TokenRun;
   /** Forgets the KV cache from this position on. */
   truncate(position: number): void;
   /** Puts the task's gates in place and empties the KV cache. @returns elapsed milliseconds */
@@ -28,6 +35,26 @@ export interface Backend {
   /** Every position's logits [T, V] of tokens that start a sequence; empties the KV cache. */
   forwardAll(tokens: readonly number[]): Promise<{ readonly logits: Float32Array }>;
   dispose(): void;
+}
+
+export interface RunPlan {
+  readonly sampling: SampleSettings;
+  readonly seed: number;
+  /** The answer's tokens so far: the penalties look back on them. */
+  readonly answer: readonly number[];
+  /** Tokens that may be asked for. */
+  readonly most: number;
+}
+
+/** Tokens of an answer; steps after the next token may be under way already. */
+export interface TokenRun {
+  /** The next token; from the second on, a decode step ends with each. @throws Failure WrongNumbers, DeviceLost: the run has ended then */
+  next(): Promise<number>;
+  /**
+   * Waits for what is under way; the cache then holds its keys and values too.
+   * @returns decode steps whose tokens nobody asked for
+   */
+  end(): Promise<number>;
 }
 
 export interface PrefillOptions {

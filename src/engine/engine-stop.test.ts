@@ -3,7 +3,7 @@ import type { GenerateEvent } from '../worker/api.ts';
 import { greedy, setup, textOf, tokenizer } from './testing.ts';
 
 describe('stop', () => {
-  it('ends the answer after at most one more decode step', async () => {
+  it('ends the answer with the decode step that is under way', async () => {
     const { ask, engine, backend, promptOf } = setup('多喝水，注意休息，观察体温变化。');
     const controller = new AbortController();
     backend.onDecode = (step) => {

@@ -145,8 +145,8 @@ export class Engine {
   }
 
   /**
-   * Answers the last turn. Aborting the signal ends the answer after at most one more decode
-   * step, with what was said so far and finish 'cancelled'. Where the GPU fails and another try
+   * Answers the last turn. Aborting the signal ends the answer with the decode steps that are
+   * under way, at most the tuning's `stepsInFlight`, with what was said so far and finish 'cancelled'. Where the GPU fails and another try
    * may help, the model is loaded anew and the answer goes on from its tokens. A conversation that is too long loses
    * its oldest exchanges, except pinned ones; the result says how many.
    * @throws RangeError for senseless settings; Failure Usage (a format that cannot be used), Busy, UnknownTask, EmptyPrompt, PromptTooLong, NotRouted, WrongNumbers,

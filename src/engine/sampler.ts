@@ -9,6 +9,9 @@ export type SampleSettings = Omit<SamplingSettings, 'maxTokens'>;
 /** The repetition penalty looks back this many tokens of the answer. */
 export const PENALTY_WINDOW = 256;
 
+/** A smaller temperature counts as 0: the smallest number that every GPU tells from it. */
+const SMALLEST_NORMAL = 2 ** -126;
+
 /** A token that may be chosen, with its logit after the penalty. */
 interface Candidate {
   readonly id: number;
@@ -42,7 +45,7 @@ export function sample(
   checkLogits(logits);
   const penalised = withPenalties(logits, settings, recent);
   const scores = allowed === undefined ? penalised : masked(penalised, allowed);
-  if (settings.temperature === 0 || settings.topK === 1) return argmax(scores);
+  if (settings.temperature < SMALLEST_NORMAL || settings.topK === 1) return argmax(scores);
   const candidates = highest(scores, settings.topK === 0 ? scores.length : settings.topK);
   const possible = candidates.filter(({ logit }) => logit > -Infinity);
   return choose(possible, settings, randomAt(seed, position));
@@ -62,7 +65,8 @@ export function argmax(values: Float32Array): number {
   return best;
 }
 
-function checkSettings(settings: SampleSettings): void {
+/** @throws RangeError for settings without a sense */
+export function checkSettings(settings: SampleSettings): void {
   const { temperature, topK, topP, repetitionPenalty, presencePenalty = 0, minP = 0 } = settings;
   const good =
     Number.isFinite(temperature) &&
@@ -95,11 +99,13 @@ function withPenalties(
 ): Float32Array {
   if ((repetitionPenalty === 1 && presencePenalty === 0) || recent.length === 0) return logits;
   const scores = logits.slice();
+  // Rounded as a GPU does after every step.
+  const [repetition, presence] = [Math.fround(repetitionPenalty), Math.fround(presencePenalty)];
   for (const id of recent.slice(-PENALTY_WINDOW)) {
     const logit = logits[id]; // not the score: a token that occurs twice counts once
     if (logit === undefined) continue;
-    const repeated = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
-    scores[id] = repeated - presencePenalty;
+    const repeated = logit > 0 ? logit / repetition : logit * repetition;
+    scores[id] = Math.fround(repeated) - presence;
   }
   return scores;
 }
@@ -139,21 +145,28 @@ function highest(scores: Float32Array, count: number): Candidate[] {
   return kept;
 }
 
+/** A weight of 1. Whole numbers sum up to the same in any order, so a GPU draws the same token. */
+const UNIT = 2 ** 24;
+
 /** Softmax of the candidates, cut at `topP` and `minP`, and the one the random number falls on. */
 function choose(
   candidates: readonly Candidate[],
   { temperature, topP, minP = 0 }: SampleSettings,
   random: number,
 ): number {
+  const { fround } = Math;
   const top = candidates[0]?.logit ?? 0;
-  const weights = candidates.map(({ logit }) => Math.exp((logit - top) / temperature));
+  const weights = candidates.map(({ logit }) => {
+    const exponent = fround(fround(logit - top) / fround(temperature));
+    return Math.round(Math.exp(exponent) * UNIT);
+  });
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   let kept = 0;
   let mass = 0;
   // At least one is kept, whatever topP is.
-  while (kept < weights.length && (kept === 0 || mass < topP * total)) {
-    const weight = weights[kept] ?? 0; // of the likeliest: 1
-    if (kept > 0 && weight < minP) break;
+  while (kept < weights.length && (kept === 0 || mass < fround(topP) * total)) {
+    const weight = weights[kept] ?? 0; // of the likeliest: UNIT
+    if (kept > 0 && weight < fround(minP) * UNIT) break;
     mass += weight;
     kept += 1;
   }

@@ -13,6 +13,11 @@ export class Session {
     return this.#routed;
   }
 
+  /** Tokens that the cache holds. */
+  get length(): number {
+    return this.#tokens.length;
+  }
+
   /** A cache emptied for other gates: keys and values of the old ones are worth nothing. */
   begin(task: string, routed: boolean): void {
     this.#task = task;

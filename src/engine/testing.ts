@@ -4,7 +4,8 @@ import { exampleManifest } from '../format/testing.ts';
 import { encodeChat } from '../text/template.ts';
 import { Tokenizer } from '../text/tokenizer.ts';
 import type { GenerateEvent, SamplingSettings, Turn } from '../worker/api.ts';
-import type { Backend, PrefillOptions } from './backend.ts';
+import type { Backend, PrefillOptions, RunPlan, TokenRun } from './backend.ts';
+import { sample } from './sampler.ts';
 import { Engine, type EngineRequest } from './engine.ts';
 import type { RecoveryCause } from './recovery.ts';
 
@@ -62,7 +63,7 @@ export class ScriptedBackend implements Backend {
     }
     this.#prompt = this.cache.length;
     this.#steps = 0;
-    return this.#logits();
+    return this.logits();
   }
 
   async decode(token: number): Promise<Float32Array> {
@@ -72,7 +73,7 @@ export class ScriptedBackend implements Backend {
     await turn();
     if (this.failNext !== null) throw this.failNext;
     this.cache.push(token);
-    return this.#logits();
+    return this.logits();
   }
 
   truncate(position: number): void {
@@ -97,11 +98,58 @@ export class ScriptedBackend implements Backend {
     this.calls.push('dispose');
   }
 
-  #logits(): Float32Array {
+  protected logits(): Float32Array {
     const logits = new Float32Array(VOCAB);
     logits[this.script[this.cache.length - this.#prompt] ?? END] = 10;
     if (this.broken > 0 && this.cache.length - this.#prompt >= this.broken) logits[7] = NaN;
     return logits;
+  }
+}
+
+/** Chooses by itself and runs ahead of what was asked, as a GPU does. */
+export class AheadBackend extends ScriptedBackend {
+  /** Steps that are under way at most. */
+  depth = 3;
+  /** Runs that have started and not ended. */
+  running = 0;
+
+  run({ sampling, seed, answer, most }: RunPlan): TokenRun {
+    this.calls.push(`run of ${most} after ${answer.length}`);
+    this.running += 1;
+    const said = [...answer];
+    const underWay: number[] = [];
+    let queued = 0;
+    let asked = 0;
+    let ended = false;
+    const submit = (): void => {
+      const last = said.at(-1);
+      if (queued > 0 && last !== undefined) this.cache.push(last);
+      const token = sample(this.logits(), sampling, said, seed, this.position);
+      said.push(token);
+      underWay.push(token);
+      queued += 1;
+    };
+    const end = async (): Promise<number> => {
+      if (ended) return 0;
+      ended = true;
+      await turn();
+      this.running -= 1;
+      return underWay.length;
+    };
+    const next = async (): Promise<number> => {
+      while (underWay.length < this.depth && queued < most) submit();
+      if (asked > 0) this.onDecode(asked);
+      asked += 1;
+      await turn();
+      if (this.failNext !== null) {
+        await end();
+        throw this.failNext;
+      }
+      const token = underWay.shift();
+      if (token === undefined) throw new RangeError(`more than ${most} tokens asked for`);
+      return token;
+    };
+    return { next, end };
   }
 }
 
@@ -119,8 +167,19 @@ export function setup(
   mode: 'merged' | 'routed' = 'merged',
   second: SecondTry = { helps: () => null },
 ) {
-  const script = typeof answer === 'string' ? [...tokenizer.encode(answer), END] : answer;
-  const backend = new ScriptedBackend(script);
+  return setupOn(new ScriptedBackend(scriptOf(answer)), mode, second);
+}
+
+/** The tokens of an answer and its end. */
+export const scriptOf = (answer: string | number[]): number[] =>
+  typeof answer === 'string' ? [...tokenizer.encode(answer), END] : answer;
+
+/** As `setup`, on a backend of the test's own. */
+export function setupOn<T extends ScriptedBackend>(
+  backend: T,
+  mode: 'merged' | 'routed' = 'merged',
+  second: SecondTry = { helps: () => null },
+) {
   const example = exampleManifest(mode);
   const manifest = { ...example, config: { ...example.config, ...backend.config } };
   const causes: RecoveryCause[] = [];

@@ -22,6 +22,14 @@ export interface Step {
   readonly grid: Grid;
 }
 
+/** What kernels that work for several neighbours in the graph read and write, beyond `elem`. */
+export interface KernelTypes {
+  /** `input` of the shader: what flows between kernels, or f32, as the residual stream is. */
+  readonly input?: 'elem' | 'f32';
+  /** `output` of the shader. */
+  readonly output?: 'elem' | 'f32';
+}
+
 /** A compiled shader; `bind` gives it buffers, in the order of its bindings. */
 export interface Kernel {
   readonly name: string;
@@ -42,7 +50,6 @@ export class Gpu {
   /** Bytes of a value whose type the prelude sets: activations, KV cache, adapters. */
   readonly elemBytes: number;
   readonly #owner: GpuDevice;
-  readonly #prelude: string;
   readonly #modules = new Map<string, Promise<GPUShaderModule>>();
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #buffers: GPUBuffer[] = [];
@@ -53,23 +60,25 @@ export class Gpu {
     this.tuning = owner.tuning;
     this.elemBytes = owner.variant === 'f16' ? 2 : 4;
     this.#owner = owner;
-    // No newline: compiler messages name the line of the file.
-    this.#prelude =
-      owner.variant === 'f16' ? 'enable f16; alias elem = f16; ' : 'alias elem = f32; ';
   }
 
   /**
-   * Compiles a shader with its overrides; the same pair is compiled once.
+   * Compiles a shader with its overrides and types; the same three are compiled once.
    * @throws Error that names kernel, line and column of what the compiler refused
    */
   async kernel(
     name: string,
     wgsl: string,
     constants: Readonly<Record<string, number>>,
+    types: KernelTypes = {},
   ): Promise<Kernel> {
-    const key = `${name} ${JSON.stringify(constants)}`;
+    const prelude = this.#prelude(types);
+    const source = `${prelude} ${name}`;
+    const key = `${source} ${JSON.stringify(constants)}`;
     const pipeline = await remember(this.#pipelines, key, async () => {
-      const module = await remember(this.#modules, name, () => this.#compile(name, wgsl));
+      const module = await remember(this.#modules, source, () =>
+        this.#compile(name, prelude + wgsl),
+      );
       return this.#pipeline(name, module, constants);
     });
     const { device } = this;
@@ -159,8 +168,14 @@ export class Gpu {
     return buffer;
   }
 
-  async #compile(name: string, wgsl: string): Promise<GPUShaderModule> {
-    const code = this.#prelude + wgsl;
+  /** What stands before a shader. No newline: compiler messages name the line of the file. */
+  #prelude({ input = 'elem', output = 'f32' }: KernelTypes): string {
+    const [enable, elem] = this.variant === 'f16' ? ['enable f16; ', 'f16'] : ['', 'f32'];
+    const type = (of: 'elem' | 'f32'): string => (of === 'elem' ? elem : of);
+    return `${enable}alias elem = ${elem}; alias input = ${type(input)}; alias output = ${type(output)}; `;
+  }
+
+  async #compile(name: string, code: string): Promise<GPUShaderModule> {
     this.device.pushErrorScope('validation');
     const module = this.device.createShaderModule({ label: name, code });
     const [error, info] = await Promise.all([

@@ -31,8 +31,26 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'matvec_q4',
     what: 'missing barrier',
-    find: '    workgroupBarrier();\n',
-    replace: '',
+    find: '    workgroupBarrier();\n    if (lane',
+    replace: '    if (lane',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'squares of this lane alone',
+    find: 'total += partial_squares[i];',
+    replace: 'total += partial_squares[lane];',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'the adapter is not divided by rms(x)',
+    find: 'sums += adapted(row, j, group.z);',
+    replace: 'sums += adapted(row, j, group.z) / factor;',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'gate and up exchanged',
+    find: 'value = value / (1 + exp(min(-value, 80))) * pairs[i];',
+    replace: 'value = pairs[i] / (1 + exp(min(-pairs[i], 80))) * value;',
   },
   {
     kernel: 'matvec_q4',
@@ -95,6 +113,37 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: '',
   },
   {
+    kernel: 'attention_decode',
+    what: 'the new key is not turned',
+    find: 'let key = vec4<elem>(four_turned(H + shared_head, lane * 4, DH));',
+    replace: 'let key = vec4<elem>(four_values(H + shared_head, lane * 4));',
+  },
+  {
+    kernel: 'attention_decode',
+    what: 'the last position before the new token is left out',
+    find: 'let end = min(begin + length, params.position);',
+    replace: 'let end = min(begin + length, max(params.position, 1) - 1);',
+  },
+  {
+    kernel: 'attention_combine',
+    what: 'slices are not brought to one largest score',
+    find: 'let share = exp(slices[row + columns].x - largest);',
+    replace: 'let share = 1.0;',
+  },
+  {
+    kernel: 'rope',
+    what: 'turned the other way',
+    find: 'x[row + a] = v.x * turn.x - v.y * turn.y;\n    x[row + a + pairs] = v.y * turn.x + v.x * turn.y;',
+    replace:
+      'x[row + a] = v.x * turn.x + v.y * turn.y;\n    x[row + a + pairs] = v.y * turn.x - v.x * turn.y;',
+  },
+  {
+    kernel: 'kv_write',
+    what: 'one position too late',
+    find: 'let to = (params.position + id.z) * width + id.x;',
+    replace: 'let to = (params.position + id.z + 1) * width + id.x;',
+  },
+  {
     kernel: 'embed_q8',
     what: 'the row before',
     find: 'let row = tokens[id.z] - FROM;',
@@ -116,8 +165,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'adapter_up',
     what: 'written over what the base matrix made',
-    find: 'y[id.z * Y + FROM + row + i] += sums[i];',
-    replace: 'y[id.z * Y + FROM + row + i] = sums[i];',
+    find: 'y[id.z * Y + B_FROM + row + i] += sums[i];',
+    replace: 'y[id.z * Y + B_FROM + row + i] = sums[i];',
   },
   {
     kernel: 'adapter_route',

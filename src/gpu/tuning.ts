@@ -10,10 +10,14 @@ export interface Tuning {
   readonly workgroup: number;
   /** Lanes that an attention workgroup aims at. */
   readonly attentionLanes: number;
+  /** Most slices of the cache that one token's attention is cut into, beside its heads. */
+  readonly attentionSlices: number;
   /** Passes of at least this many tokens use matmul_q4; shorter ones walk tokens with matvec_q4. */
   readonly matmulFrom: number;
   /** Tokens of a prefill chunk: stop is answered and progress told between chunks. */
   readonly chunk: number;
+  /** Decode steps under way at once: the next ones are queued before a token is read back. */
+  readonly stepsInFlight: number;
   /** Largest buffer of weights; a larger matrix is cut into several. At most WebGPU's default. */
   readonly weightBytes: number;
 }
@@ -26,8 +30,10 @@ export const softwareTuning: Tuning = {
   rowLanes: 1,
   workgroup: 16,
   attentionLanes: 16,
+  attentionSlices: 1,
   matmulFrom: Infinity,
   chunk: 16,
+  stepsInFlight: 2,
   weightBytes: defaultBinding,
 };
 
@@ -35,8 +41,10 @@ export const gpuTuning: Tuning = {
   rowLanes: 32,
   workgroup: 64,
   attentionLanes: 128,
+  attentionSlices: 16,
   matmulFrom: 8,
   chunk: 64,
+  stepsInFlight: 3,
   weightBytes: defaultBinding,
 };
 

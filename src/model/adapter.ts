@@ -3,28 +3,21 @@ import { halfToFloat } from '../format/dtype.ts';
 import { columnsOf, roundUp, tensorByName } from '../format/layout.ts';
 import type { AdaptedLinear, AdapterInfo, Manifest, TensorInfo } from '../format/manifest.ts';
 import type { Gpu } from '../gpu/gpu.ts';
+import type { AdapterRows } from '../gpu/kernels/matvec_q4.ts';
 import type { Uploads } from './uploads.ts';
 import { tensorNamed } from './weights.ts';
 
 /** Storage bindings start at multiples of this: each site's gates have a slot of their own. */
 const SLOT_BYTES = 256;
 
-/** Neighbouring linears of equal height in one tensor, whose B are stacked. */
-export interface AdapterRun {
-  readonly b: GPUBuffer; // elem [rows, P]
-  readonly rows: number;
-  readonly linearRows: number;
-  readonly first: number; // the first of them among the site's linears
-  readonly from: number; // its first row in the tensor
-}
-
 /** The adapted linears of one tensor: they share an input. */
 export interface AdapterSite {
   readonly columns: number; // K
-  readonly linears: readonly AdaptedLinear[]; // S, in the order of their rows
+  readonly linears: readonly AdaptedLinear[]; // S, in the order of their rows, at most three
   readonly a: GPUBuffer; // elem [S * E * R, K]
   readonly router: GPUBuffer | null; // elem [S, E - 1, K]
-  readonly runs: readonly AdapterRun[];
+  readonly b: GPUBuffer; // elem [rows, P], zeros for rows between linears
+  readonly rows: AdapterRows;
   readonly gates: GPUBufferBinding; // f32 [S, E] of the task
 }
 
@@ -90,52 +83,56 @@ class SitePlanner {
       linears.map(pick).filter((name) => name !== null);
     const a = names((linear) => linear.a);
     const routers = names((linear) => linear.router);
+    const rows = rowsOf(linears, this.#padded);
+    const starts = linears.map((linear) => linear.rows[0] - rows.from);
+    const b = this.#matrix(linears[0]?.b ?? '', rows.rows, this.#padded);
+    linears.forEach((linear, i) =>
+      this.#fill(b, linear.b, starts[i] ?? 0, experts * rank, this.#padded),
+    );
     return {
       columns,
       linears,
       gates,
-      a: this.#stack(a, experts * rank, columns, columns),
-      router: routers.length > 0 ? this.#stack(routers, experts - 1, columns, columns) : null,
-      runs: runsOf(linears).map(({ first, members }) => {
-        const linearRows = heightOf(members[0]);
-        const b = this.#stack(
-          members.map((linear) => linear.b),
-          linearRows,
-          experts * rank,
-          this.#padded,
-        );
-        const rows = linearRows * members.length;
-        return { b, rows, linearRows, first, from: members[0]?.rows[0] ?? 0 };
-      }),
+      a: this.#stack(a, experts * rank, columns),
+      router: routers.length > 0 ? this.#stack(routers, experts - 1, columns) : null,
+      b,
+      rows,
     };
   }
 
-  /** Tensors of `rows` rows each, one after the other, their rows padded with zeros. */
-  #stack(names: readonly string[], rows: number, columns: number, padded: number): GPUBuffer {
-    const { device, elemBytes, variant } = this.#gpu;
-    const buffer = this.#gpu.storage(names[0] ?? '', names.length * rows * padded * elemBytes);
-    names.forEach((name, i) => {
-      for (const { rows: span, ...block } of tensorNamed(this.#tensors, name).blocks) {
-        this.#uploads.plan(block, (bytes) => {
-          const count = span[1] - span[0];
-          // A copy starts at an even address; slice() of Node's Buffer would not copy.
-          const halves = new Uint16Array(
-            new Uint8Array(bytes.subarray(0, count * columns * 2)).buffer,
-          );
-          const data =
-            variant === 'f16'
-              ? padRows(halves, columns, new Uint16Array(count * padded), padded)
-              : padRows(
-                  Float32Array.from(halves, halfToFloat),
-                  columns,
-                  new Float32Array(count * padded),
-                  padded,
-                );
-          device.queue.writeBuffer(buffer, (i * rows + span[0]) * padded * elemBytes, data);
-        });
-      }
-    });
+  /** Tensors of `rows` rows each, one after the other. */
+  #stack(names: readonly string[], rows: number, columns: number): GPUBuffer {
+    const buffer = this.#matrix(names[0] ?? '', names.length * rows, columns);
+    names.forEach((name, i) => this.#fill(buffer, name, i * rows, columns, columns));
     return buffer;
+  }
+
+  #matrix(label: string, rows: number, columns: number): GPUBuffer {
+    return this.#gpu.storage(label, rows * columns * this.#gpu.elemBytes);
+  }
+
+  /** Plans a tensor of `columns` columns into rows of `padded`, from row `first` on. */
+  #fill(buffer: GPUBuffer, name: string, first: number, columns: number, padded: number): void {
+    const { device, elemBytes, variant } = this.#gpu;
+    for (const { rows: span, ...block } of tensorNamed(this.#tensors, name).blocks) {
+      this.#uploads.plan(block, (bytes) => {
+        const count = span[1] - span[0];
+        // A copy starts at an even address; slice() of Node's Buffer would not copy.
+        const halves = new Uint16Array(
+          new Uint8Array(bytes.subarray(0, count * columns * 2)).buffer,
+        );
+        const data =
+          variant === 'f16'
+            ? padRows(halves, columns, new Uint16Array(count * padded), padded)
+            : padRows(
+                Float32Array.from(halves, halfToFloat),
+                columns,
+                new Float32Array(count * padded),
+                padded,
+              );
+        device.queue.writeBuffer(buffer, (first + span[0]) * padded * elemBytes, data);
+      });
+    }
   }
 }
 
@@ -151,21 +148,22 @@ function padRows<T extends Uint16Array<ArrayBuffer> | Float32Array<ArrayBuffer>>
   return to;
 }
 
-function heightOf(linear: AdaptedLinear | undefined): number {
-  return linear === undefined ? 0 : linear.rows[1] - linear.rows[0];
-}
-
-/** Linears that follow each other without a gap and are equally high, in whole teams of four rows. */
-function runsOf(linears: readonly AdaptedLinear[]): { first: number; members: AdaptedLinear[] }[] {
-  const runs: { first: number; members: AdaptedLinear[] }[] = [];
-  linears.forEach((linear, i) => {
-    const last = runs.at(-1)?.members;
-    const height = heightOf(linear);
-    const joins = last?.at(-1)?.rows[1] === linear.rows[0] && heightOf(last[0]) === height;
-    if (joins && height % 4 === 0) last.push(linear);
-    else runs.push({ first: i, members: [linear] });
-  });
-  return runs;
+/**
+ * Where the rows of the linears of one tensor stand.
+ * @throws Failure BadPackage for more linears than queries, keys and values
+ */
+function rowsOf(linears: readonly AdaptedLinear[], padded: number): AdapterRows {
+  if (linears.length > 3) {
+    const { tensor = '' } = linears[0] ?? {};
+    throw new Failure(
+      'BadPackage',
+      `${tensor} has ${linears.length} adapted linears, the kernels take three`,
+    );
+  }
+  const from = linears[0]?.rows[0] ?? 0;
+  const rows = (linears.at(-1)?.rows[1] ?? 0) - from;
+  const start = (i: number): number => (linears[i]?.rows[0] ?? from + rows) - from;
+  return { padded, from, rows, starts: [start(1), start(2)], linears: linears.length };
 }
 
 /** The gates of all sites in one buffer, and of all tasks in memory: a switch is one write. */

@@ -1,11 +1,8 @@
-import { createAdapterDown } from '../gpu/kernels/adapter_down.ts';
-import { createAdapterRoute } from '../gpu/kernels/adapter_route.ts';
-import { createAdapterUp } from '../gpu/kernels/adapter_up.ts';
 import { createAttention } from '../gpu/kernels/attention.ts';
+import { createAttentionCombine } from '../gpu/kernels/attention_combine.ts';
+import { createAttentionDecode } from '../gpu/kernels/attention_decode.ts';
 import { createEmbedQ8 } from '../gpu/kernels/embed_q8.ts';
 import { createKvWrite } from '../gpu/kernels/kv_write.ts';
-import { createMatmulQ4 } from '../gpu/kernels/matmul_q4.ts';
-import { createMatvecQ4 } from '../gpu/kernels/matvec_q4.ts';
 import { createMatvecQ8 } from '../gpu/kernels/matvec_q8.ts';
 import { createRmsNorm } from '../gpu/kernels/rms_norm.ts';
 import { createRope } from '../gpu/kernels/rope.ts';
@@ -13,7 +10,8 @@ import { createSwiglu } from '../gpu/kernels/swiglu.ts';
 import type { Gpu, Step } from '../gpu/gpu.ts';
 import type { Adapter } from './adapter.ts';
 import type { Sizes } from './config.ts';
-import type { State } from './state.ts';
+import { LinearBuilder, type Linear } from './linear.ts';
+import type { LayerCache, State } from './state.ts';
 import type { LayerWeights, Matrix, MatrixPart, Weights } from './weights.ts';
 
 /** The steps of one kind of pass through the layers. */
@@ -28,9 +26,12 @@ export interface ForwardParts {
   readonly state: State;
 }
 
+/** Tokens of a pass: one; some, which matrices walk one by one; or many, taken in tiles. */
+type Length = 'one' | 'some' | 'many';
+
 /** How a pass is made: the same for all its layers. */
 interface Kind {
-  readonly matmul: boolean; // matrices by tiles of tokens instead of token by token
+  readonly length: Length;
   readonly routed: boolean; // gates from the router instead of from the task
 }
 
@@ -64,25 +65,29 @@ export class Forward {
 
   /** The steps of every layer for a pass of so many tokens. */
   layers(tokens: number, routed: boolean): Layers {
-    return this.#layers.get(key({ matmul: tokens >= this.#matmulFrom, routed })) ?? [];
+    const length = tokens === 1 ? 'one' : tokens < this.#matmulFrom ? 'some' : 'many';
+    return this.#layers.get(key({ length, routed })) ?? [];
   }
 }
 
-function key({ matmul, routed }: Kind): string {
-  return `${matmul ? 'matmul' : 'matvec'} ${routed ? 'routed' : 'merged'}`;
+function key({ length, routed }: Kind): string {
+  return `${length} ${routed ? 'routed' : 'merged'}`;
 }
 
 /** Compiles the kernels and binds every step. */
 export async function createForward(parts: ForwardParts): Promise<Forward> {
   const { gpu, weights, adapter, sizes } = parts;
-  const matmuls = gpu.tuning.matmulFrom <= gpu.tuning.chunk ? [false, true] : [false];
+  const { chunk, matmulFrom } = gpu.tuning;
+  const lengths: Length[] = ['one'];
+  if (chunk > 1 && matmulFrom > 2) lengths.push('some');
+  if (chunk > 1 && matmulFrom <= chunk) lengths.push('many');
   const modes = adapter?.info.mode === 'routed' ? [false, true] : [false];
   const layers = new Map<string, Layers>();
-  for (const matmul of matmuls) {
+  for (const length of lengths) {
     for (const routed of modes) {
-      const builder = new LayerBuilder(parts, { matmul, routed });
+      const builder = new LayerBuilder(parts, { length, routed });
       const all = Array.from({ length: sizes.layers }, (_, i) => builder.layer(i));
-      layers.set(key({ matmul, routed }), await Promise.all(all));
+      layers.set(key({ length, routed }), await Promise.all(all));
     }
   }
   const embed = weights.embed.parts.map(async (part) => ({
@@ -90,7 +95,7 @@ export async function createForward(parts: ForwardParts): Promise<Forward> {
     steps: [await embedStep(parts, part)],
   }));
   const head = await headSteps(parts);
-  return new Forward(await Promise.all(embed), layers, gpu.tuning.matmulFrom, head);
+  return new Forward(await Promise.all(embed), layers, matmulFrom, head);
 }
 
 async function embedStep({ gpu, sizes, state }: ForwardParts, part: MatrixPart): Promise<Step> {
@@ -111,111 +116,107 @@ async function headSteps({ gpu, sizes, weights, state }: ForwardParts): Promise<
   return [norm({ params, x, weight: weights.norm, y: normed }), ...(await Promise.all(rows))];
 }
 
-/** Builds the steps of a layer, from top to bottom as they run. */
+/** Makes the steps of a layer, from top to bottom as they run. */
 class LayerBuilder {
   readonly #parts: ForwardParts;
   readonly #kind: Kind;
+  readonly #linears: LinearBuilder;
 
   constructor(parts: ForwardParts, kind: Kind) {
     this.#parts = parts;
     this.#kind = kind;
+    this.#linears = new LinearBuilder(parts, {
+      tiles: kind.length === 'many',
+      routed: kind.routed,
+    });
   }
 
   async layer(i: number): Promise<Step[]> {
-    const { weights, state, sizes, gpu } = this.#parts;
+    const { weights, state } = this.#parts;
     const layer = weights.layers[i];
     const cache = state.layers[i];
     if (layer === undefined || cache === undefined) throw new RangeError(`there is no layer ${i}`);
-    const { params, slopes, x, normed, qkv, attended, gateUp, hidden } = state;
-    const { heads, kvHeads, headDim, queryWidth, kvWidth, mlpWidth } = sizes;
-    const { qkvBias: bias } = layer;
-    const name = (tensor: string): string => `layers.${i}.${tensor}`;
-    const kv = { queries: queryWidth, width: kvWidth };
-
+    const { qkv, attended, x, hidden } = state;
+    const linear = (tensor: string, matrix: Matrix) => ({
+      tensor: `layers.${i}.${tensor}`,
+      matrix,
+    });
     const steps = await Promise.all([
-      this.#norm(layer.attentionNorm),
-      this.#linear(name('qkv'), layer.qkv, normed, qkv),
-      this.#rope(layer),
-      createKvWrite(gpu, kv).then((bind) => bind({ params, qkv, bias, ...cache })),
-      createAttention(gpu, { heads, kvHeads, headDim }).then((bind) =>
-        bind({ params, qkv, slopes, ...cache, y: attended }),
-      ),
-      this.#linear(name('attention_out'), layer.attentionOut, attended, x, true),
-
-      this.#norm(layer.mlpNorm),
-      this.#linear(name('gate_up'), layer.gateUp, normed, gateUp),
-      createSwiglu(gpu, mlpWidth).then((bind) => bind({ gateUp, y: hidden })),
-      this.#linear(name('down'), layer.down, hidden, x, true),
+      this.#normed(layer.attentionNorm, linear('qkv', layer.qkv), qkv),
+      this.#kind.length === 'one' ? this.#attendOne(layer, cache) : this.#attend(layer, cache),
+      this.#linears.steps({
+        ...linear('attention_out', layer.attentionOut),
+        x: attended,
+        y: x,
+        add: true,
+      }),
+      this.#gateUp(layer.mlpNorm, linear('gate_up', layer.gateUp)),
+      this.#linears.steps({ ...linear('down', layer.down), x: hidden, y: x, add: true }),
     ]);
     return steps.flat();
   }
 
-  async #norm(weight: GPUBuffer): Promise<Step> {
-    const { gpu, sizes, state } = this.#parts;
-    const bind = await createRmsNorm(gpu, { width: sizes.width, eps: sizes.normEps });
-    return bind({ params: state.params, x: state.x, weight, y: state.normed });
-  }
-
-  /** Bias, norm and rotation of queries and keys; nothing where positions are biases on scores. */
-  async #rope({ qkvBias: bias, qkNorm: weight }: LayerWeights): Promise<Step[]> {
-    const { gpu, sizes, state } = this.#parts;
-    const { params, angles, qkv: x } = state;
-    if (angles === null) return [];
-    const normEps = sizes.qkNorm ? sizes.normEps : null;
-    const bind = await createRope(gpu, { ...sizes, normEps });
-    return [bind({ params, angles, bias, weight, x })];
-  }
-
-  /** y (+)= W x + B (gates * A x), with the adapter where this tensor has one. */
-  async #linear(
-    tensor: string,
-    matrix: Matrix,
-    x: GPUBuffer,
+  /** y = W norm(x): in one kernel for one token; the router wants the normed values themselves. */
+  async #normed(
+    weight: GPUBuffer,
+    linear: Pick<Linear, 'tensor' | 'matrix'>,
     y: GPUBuffer,
-    add = false,
+    silu = false,
   ): Promise<Step[]> {
-    const base = await this.#base(matrix, x, y, add);
-    return [...base, ...(await this.#adapted(tensor, matrix.rows, x, y))];
+    const { gpu, sizes, state } = this.#parts;
+    const { x, normed } = state;
+    const eps = sizes.normEps;
+    if (this.#kind.length === 'one' && !this.#kind.routed) {
+      return this.#linears.steps({ ...linear, x, y, norm: { weight, eps }, silu });
+    }
+    const bind = await createRmsNorm(gpu, { width: sizes.width, eps });
+    const step = bind({ params: state.params, x, weight, y: normed });
+    return [step, ...(await this.#linears.steps({ ...linear, x: normed, y, silu }))];
   }
 
-  async #base({ parts, columns, rows: outputs }: Matrix, x: GPUBuffer, y: GPUBuffer, add: boolean) {
-    const { gpu, state } = this.#parts;
-    const steps = parts.map(async ({ buffer: weights, from, rows }) => {
-      const shape = { columns, rows, from, outputs, add };
-      if (this.#kind.matmul) {
-        const bind = await createMatmulQ4(gpu, shape);
-        return bind({ params: state.params, weights, x, y });
-      }
-      const bind = await createMatvecQ4(gpu, shape);
-      return bind({ weights, x, y });
-    });
-    return Promise.all(steps);
+  /** hidden = silu(gate) * up, together with their product where one dispatch makes all its rows. */
+  async #gateUp(weight: GPUBuffer, linear: Pick<Linear, 'tensor' | 'matrix'>): Promise<Step[]> {
+    const { gpu, sizes, state } = this.#parts;
+    const { gateUp, hidden } = state;
+    if (this.#kind.length !== 'many' && linear.matrix.parts.length === 1) {
+      return this.#normed(weight, linear, hidden, true);
+    }
+    const bind = await createSwiglu(gpu, sizes.mlpWidth);
+    return [...(await this.#normed(weight, linear, gateUp)), bind({ gateUp, y: hidden })];
   }
 
-  async #adapted(tensor: string, outputs: number, x: GPUBuffer, y: GPUBuffer): Promise<Step[]> {
-    const { gpu, adapter, state } = this.#parts;
-    const site = adapter?.sites.get(tensor);
-    if (!adapter || !site) return [];
-    const { middle: z } = state;
-    const { padded, scale } = adapter;
-    const { experts, rank } = adapter.info;
-    const { columns } = site;
-    const linears = site.linears.length;
+  /** One token: bias, norm, rotation and cache are in the kernel of attention. */
+  async #attendOne({ qkvBias: bias, qkNorm: weight }: LayerWeights, cache: LayerCache) {
+    const { gpu, sizes, state } = this.#parts;
+    const { params, qkv, angles, slopes, attended } = state;
+    const { heads, kvHeads, headDim } = sizes;
+    const slices = gpu.tuning.attentionSlices;
+    const normEps = sizes.qkNorm ? sizes.normEps : null;
+    const shape = { heads, kvHeads, headDim, normEps, rotary: angles !== null, slices };
+    const bind = await createAttentionDecode(gpu, shape);
+    const y = slices > 1 ? state.slices : attended;
+    const step = bind({ params, qkv, bias, weight, angles, slopes, ...cache, y });
+    if (slices === 1) return [step];
+    const combine = await createAttentionCombine(gpu, { heads, headDim, slices });
+    return [step, combine({ params, slices: state.slices, y: attended })];
+  }
+
+  async #attend({ qkvBias: bias, qkNorm: weight }: LayerWeights, cache: LayerCache) {
+    const { gpu, sizes, state } = this.#parts;
+    const { params, qkv, angles, slopes, attended } = state;
+    const { queryWidth: queries, kvWidth: width } = sizes;
     const steps: Step[] = [];
-    let gates: GPUBuffer | GPUBufferBinding = site.gates;
-    const routes = this.#kind.routed ? state.routes.get(tensor) : undefined;
-    const routed = routes !== undefined && site.router !== null;
-    if (routed) {
-      const bind = await createAdapterRoute(gpu, { columns, linears, experts, scale });
-      steps.push(bind({ router: site.router, x, gates: routes }));
-      gates = routes;
+    if (angles !== null) {
+      const normEps = sizes.qkNorm ? sizes.normEps : null;
+      const bind = await createRope(gpu, { ...sizes, normEps });
+      steps.push(bind({ params, angles, bias, weight, x: qkv }));
     }
-    const down = { columns, linears, experts, rank, padded, routed };
-    steps.push((await createAdapterDown(gpu, down))({ a: site.a, x, gates, z }));
-    for (const { b, ...run } of site.runs) {
-      const bind = await createAdapterUp(gpu, { padded, linears, outputs, ...run });
-      steps.push(bind({ b, z, y }));
-    }
-    return steps;
+    const write = await createKvWrite(gpu, { queries, width });
+    const attend = await createAttention(gpu, sizes);
+    return [
+      ...steps,
+      write({ params, qkv, bias, ...cache }),
+      attend({ params, qkv, slopes, ...cache, y: attended }),
+    ];
   }
 }

@@ -2,11 +2,14 @@ import { Failure } from '../failure.ts';
 import type { Manifest, ModelConfig } from '../format/manifest.ts';
 import type { GpuDevice, Variant } from '../gpu/device.ts';
 import { Gpu } from '../gpu/gpu.ts';
+import type { SampleSettings } from '../gpu/kernels/sample_scores.ts';
 import { planAdapter } from './adapter.ts';
 import { checkSizes, sizesOf } from './config.ts';
 import { createForward, type Forward, type ForwardParts } from './forward.ts';
 import { profile, type KernelTimes } from './profile.ts';
+import { createSamplingBuffers, Sampling, type Choice } from './sampling.ts';
 import { createState } from './state.ts';
+import { TokenRun } from './token-run.ts';
 import { traceTokens, type Trace } from './trace.ts';
 import { Uploads, type UploadProgress } from './uploads.ts';
 import { planWeights } from './weights.ts';
@@ -27,20 +30,32 @@ export class Model {
   readonly #gpu: Gpu;
   readonly #parts: ForwardParts;
   readonly #forward: Forward;
+  readonly #sampling: Sampling;
+  /** One token of every part of the embedding table: its steps fetch whatever the GPU has chosen. */
+  readonly #anyToken: readonly number[];
   readonly #tasks: ReadonlySet<string>;
   readonly #logits: Float32Array<ArrayBuffer>; // [V], the same in every call
   readonly #ids: Uint32Array<ArrayBuffer>; // [C]
   readonly #params = new Uint32Array(4);
   #routed: boolean;
   #position = 0;
+  /** The tokens before the logits that the GPU holds; 0 where nobody knows. */
+  #logitsAt = 0;
   #busy = false;
 
-  private constructor(manifest: Manifest, parts: ForwardParts, forward: Forward) {
+  private constructor(
+    manifest: Manifest,
+    parts: ForwardParts,
+    forward: Forward,
+    sampling: Sampling,
+  ) {
     this.config = manifest.config;
     this.variant = parts.gpu.variant;
     this.#gpu = parts.gpu;
     this.#parts = parts;
     this.#forward = forward;
+    this.#sampling = sampling;
+    this.#anyToken = parts.weights.embed.parts.map(({ from }) => from);
     this.#tasks = new Set(manifest.tasks.map(({ id }) => id));
     this.#logits = new Float32Array(manifest.config.vocab);
     this.#ids = new Uint32Array(parts.state.chunk);
@@ -67,10 +82,15 @@ export class Model {
         const weights = planWeights(gpu, manifest, uploads);
         const adapter = planAdapter(gpu, manifest, uploads);
         const state = createState(gpu, sizes, adapter);
+        const buffers = createSamplingBuffers(gpu, sizes.vocab);
         await uploads.run(gpu, manifest, read, onProgress);
-        return { gpu, sizes, weights, adapter, state };
+        return { gpu, sizes, weights, adapter, state, buffers };
       });
-      const model = new Model(manifest, parts, await createForward(parts));
+      const [forward, sampling] = await Promise.all([
+        createForward(parts),
+        Sampling.create(gpu, sizes.vocab, parts.state, parts.buffers),
+      ]);
+      const model = new Model(manifest, parts, forward, sampling);
       const [first] = manifest.tasks;
       if (first !== undefined) model.setTask(first.id);
       return model;
@@ -124,6 +144,32 @@ export class Model {
     });
   }
 
+  /**
+   * Tokens chosen on the GPU, the first by the logits of the last prefill or decode step. Until
+   * the run has ended, other calls fail with Busy; it leaves the cache with what its steps wrote,
+   * whether their tokens were asked for or not.
+   * @param answer the answer's tokens before these: what the penalties know of
+   * @param most tokens that may be asked for
+   * @throws RangeError before any logits; PromptTooLong where the cache has no room for the steps
+   */
+  run(settings: Omit<SampleSettings, 'start'>, answer: readonly number[], most: number): TokenRun {
+    this.#checkIdle();
+    if (this.#position === 0 || this.#logitsAt !== this.#position) {
+      throw new RangeError(`there are no logits to choose token ${this.#position} by`);
+    }
+    if (!Number.isInteger(most) || most < 1) throw new RangeError(`a run of ${most} tokens`);
+    this.#checkRoom(most - 1);
+    this.#busy = true;
+    this.#sampling.begin({ ...settings, start: this.#position - answer.length }, answer);
+    return new TokenRun(most, {
+      depth: this.#sampling.depth,
+      submit: (step) => this.#submitChoice(step),
+      ended: () => {
+        this.#busy = false;
+      },
+    });
+  }
+
   /** Forgets the KV cache from this position on. */
   truncate(position: number): void {
     this.#checkIdle();
@@ -172,6 +218,7 @@ export class Model {
   /** As forwardAll, with the residual stream after every layer: slow, for tests. */
   async trace(tokens: readonly number[]): Promise<Trace> {
     this.truncate(0);
+    this.#logitsAt = 0;
     return this.#alone(tokens, () => traceTokens(this.#parts, this.#forward, tokens, this.#routed));
   }
 
@@ -182,6 +229,7 @@ export class Model {
     }
     return this.#alone(tokens, () => {
       this.#prepare(tokens);
+      this.#logitsAt = 0;
       return profile(this.#gpu, this.#steps(tokens), this.#forward.head, tokens.length);
     });
   }
@@ -196,14 +244,11 @@ export class Model {
    */
   async #alone<T>(tokens: readonly number[], work: () => Promise<T>): Promise<T> {
     this.#checkIdle();
-    const { vocab, capacity } = this.config;
+    const { vocab } = this.config;
     if (tokens.length === 0) throw new RangeError('no tokens');
     const bad = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocab);
     if (bad !== undefined) throw new RangeError(`token ${bad} is not in the vocabulary`);
-    if (this.#position + tokens.length > capacity) {
-      const message = `${this.#position} and ${tokens.length} tokens, room for ${capacity}`;
-      throw new Failure('PromptTooLong', message);
-    }
+    this.#checkRoom(tokens.length);
     this.#busy = true;
     try {
       return await work();
@@ -212,12 +257,19 @@ export class Model {
     }
   }
 
+  #checkRoom(tokens: number): void {
+    const { capacity } = this.config;
+    if (this.#position + tokens <= capacity) return;
+    const message = `${this.#position} and ${tokens} tokens, room for ${capacity}`;
+    throw new Failure('PromptTooLong', message);
+  }
+
   #checkIdle(): void {
     if (this.#busy) throw new Failure('Busy', 'the model is computing');
   }
 
-  #steps(tokens: readonly number[]) {
-    return [...this.#forward.embed(tokens), ...this.#forward.layers(tokens.length, this.#routed)];
+  #steps(tokens: readonly number[], count = tokens.length) {
+    return [...this.#forward.embed(tokens), ...this.#forward.layers(count, this.#routed)];
   }
 
   /** Writes tokens and params of a pass. */
@@ -226,10 +278,37 @@ export class Model {
     const { state } = this.#parts;
     this.#ids.set(tokens);
     queue.writeBuffer(state.tokens, 0, this.#ids, 0, tokens.length);
-    this.#params.set([tokens.length, this.#position, 0]);
+    this.#prepareParams(tokens.length);
+  }
+
+  #prepareParams(tokens: number): void {
+    const { queue } = this.#gpu.device;
+    const { state } = this.#parts;
+    this.#params.set([tokens, this.#position, 0]);
     queue.writeBuffer(state.params, 0, this.#params);
-    this.#params.set([1, this.#position, tokens.length - 1]);
+    this.#params.set([1, this.#position, tokens - 1]);
     queue.writeBuffer(state.headParams, 0, this.#params);
+  }
+
+  /**
+   * Queues a choice by the logits that are there; with `step` the decode step of the token chosen
+   * last comes before it. Nothing waits for the GPU.
+   */
+  #submitChoice(step: boolean): Promise<Choice> {
+    const encoder = this.#gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    if (step) {
+      this.#prepareParams(1);
+      for (const steps of this.#steps(this.#anyToken, 1)) this.#gpu.encode(pass, steps, 1);
+      this.#gpu.encode(pass, this.#forward.head, 1);
+      this.#position += 1;
+      this.#logitsAt = this.#position;
+    }
+    this.#gpu.encode(pass, this.#sampling.steps, 1);
+    pass.end();
+    const read = this.#sampling.copy(encoder);
+    this.#gpu.device.queue.submit([encoder.finish()]);
+    return read();
   }
 
   /** One pass in one submit; with the head, the last token's logits go to the staging buffer. */
@@ -246,5 +325,6 @@ export class Model {
     }
     this.#gpu.device.queue.submit([encoder.finish()]);
     this.#position += tokens.length;
+    this.#logitsAt = head ? this.#position : 0;
   }
 }

@@ -21,6 +21,7 @@ export interface State {
   readonly x: GPUBuffer; // f32 [C, D], the residual stream
   readonly normed: GPUBuffer; // elem [C, D]
   readonly qkv: GPUBuffer; // f32 [C, (H + 2 K) * Dh]
+  readonly slices: GPUBuffer; // f32 [H, slices, Dh + 4] of attention_decode
   readonly attended: GPUBuffer; // elem [C, H * Dh]
   readonly gateUp: GPUBuffer; // f32 [C, 2 F]
   readonly hidden: GPUBuffer; // elem [C, F]
@@ -32,8 +33,8 @@ export interface State {
 }
 
 export function createState(gpu: Gpu, sizes: Sizes, adapter: Adapter | null): State {
-  const { chunk } = gpu.tuning;
-  const { width, mlpWidth, vocab, capacity, kvWidth } = sizes;
+  const { chunk, attentionSlices } = gpu.tuning;
+  const { width, mlpWidth, vocab, capacity, kvWidth, heads, headDim } = sizes;
   const f32 = (label: string, count: number): GPUBuffer => gpu.storage(label, count * 4);
   const elem = (label: string, count: number): GPUBuffer =>
     gpu.storage(label, count * gpu.elemBytes);
@@ -46,6 +47,7 @@ export function createState(gpu: Gpu, sizes: Sizes, adapter: Adapter | null): St
     x: f32('x', chunk * width),
     normed: elem('normed', chunk * width),
     qkv: f32('qkv', chunk * sizes.qkvRows),
+    slices: f32('slices', attentionSlices * heads * (headDim + 4)),
     attended: elem('attended', chunk * sizes.queryWidth),
     gateUp: f32('gate and up', chunk * 2 * mlpWidth),
     hidden: elem('hidden', chunk * mlpWidth),

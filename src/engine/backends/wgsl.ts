@@ -2,7 +2,8 @@ import { Failure, failureName } from '../../failure.ts';
 import type { Manifest } from '../../format/manifest.ts';
 import type { GpuDevice } from '../../gpu/device.ts';
 import { Model } from '../../model/model.ts';
-import type { Backend, PrefillOptions } from '../backend.ts';
+import type { Backend, PrefillOptions, RunPlan, TokenRun } from '../backend.ts';
+import { checkSettings } from '../sampler.ts';
 
 /** How long after an error the device may still say that it was lost. */
 const LOST_GRACE_MS = 250;
@@ -54,6 +55,16 @@ class WgslBackend implements Backend {
 
   decode(token: number): Promise<Float32Array> {
     return this.#watch.over(this.#model.decode(token));
+  }
+
+  run({ sampling, seed, answer, most }: RunPlan): TokenRun {
+    checkSettings(sampling);
+    const { presencePenalty = 0, minP = 0, ...others } = sampling;
+    const run = this.#model.run({ ...others, presencePenalty, minP, seed }, answer, most);
+    return {
+      next: () => this.#watch.over(run.next()),
+      end: () => this.#watch.over(run.end()),
+    };
   }
 
   truncate(position: number): void {

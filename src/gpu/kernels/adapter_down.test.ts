@@ -17,29 +17,35 @@ describe.each(gpuCases)('adapter_down in $title', async (setting) => {
   const gpu = await openTestGpu(setting);
 
   it.each([
-    [1, 32, 2, 4, 8, 32, false],
-    [7, 96, 1, 3, 1, 4, true],
-    [7, 96, 3, 3, 2, 8, true],
-    [1, 864, 1, 4, 8, 32, false],
+    [1, 32, 2, 4, 8, 32, false, false],
+    [7, 96, 1, 3, 1, 4, true, false],
+    [7, 96, 3, 3, 2, 8, true, false],
+    [1, 864, 1, 4, 8, 32, false, false],
+    [1, 96, 3, 3, 3, 12, false, true],
+    [3, 320, 1, 4, 8, 32, false, true],
   ])(
-    'is gates * (A x), T=%i K=%i S=%i E=%i R=%i P=%i, routed: %s',
-    async (tokens, columns, linears, experts, rank, padded, routed) => {
+    'is gates * (A x), T=%i K=%i S=%i E=%i R=%i P=%i, routed: %s, weighed: %s',
+    async (tokens, columns, linears, experts, rank, padded, routed, weighed) => {
       const rows = linears * experts * rank;
       const a = asElem(gpu, testNumbers(rows * columns, 1));
-      const x = asElem(gpu, testNumbers(tokens * columns, 2));
+      const numbers = testNumbers(tokens * columns, 2);
+      const x = weighed ? numbers : asElem(gpu, numbers);
+      const weight = testNumbers(columns, 4);
       const gates = testNumbers((routed ? tokens : 1) * linears * experts, 3);
       const z = gpu.storage('test', tokens * linears * padded * 4);
-      const shape = { columns, linears, experts, rank, padded, routed };
+      const shape = { columns, linears, experts, rank, padded, routed, weighed };
       const bind = await createAdapterDown(gpu, shape);
       const step = bind({
         a: uploadElem(gpu, a),
-        x: uploadElem(gpu, x),
+        x: weighed ? upload(gpu, x) : uploadElem(gpu, x),
+        weight: upload(gpu, weight),
         gates: upload(gpu, gates),
         z,
       });
       const actual = await runSteps(gpu, [step], tokens, z, tokens * linears * padded);
       const plain = { tokens, rows, columns, from: 0, outputs: rows, add: false };
-      const product = matrixReference(a, x, new Float32Array(tokens * rows), plain);
+      const input = x.map((value, i) => value * (weighed ? (weight[i % columns] ?? 0) : 1));
+      const product = matrixReference(a, input, new Float32Array(tokens * rows), plain);
       const expected = new Float64Array(actual.length); // padding stays zero
       const sizes = new Float64Array(actual.length);
       for (let t = 0; t < tokens; t++) {

@@ -9,11 +9,13 @@ export interface AdapterDownShape {
   readonly rank: number; // R
   readonly padded: number; // P, floats from one linear to the next in z, at least E * R
   readonly routed: boolean; // gates per token instead of per pass
+  readonly weighed?: boolean; // x times the weight of a norm, for a matvec_q4 with that norm
 }
 
 export interface AdapterDownBuffers {
   readonly a: GPUBuffer; // elem [S * E * R, K]
-  readonly x: GPUBuffer; // elem [T, K]
+  readonly x: GPUBuffer; // elem [T, K]; weighed: f32
+  readonly weight?: GPUBuffer; // f32 [K] of the norm
   readonly gates: GPUBuffer | GPUBufferBinding; // f32 [S, E], routed: [T, S, E]; alpha / r folded in
   readonly z: GPUBuffer; // f32 [T, S, P]
 }
@@ -21,20 +23,27 @@ export interface AdapterDownBuffers {
 /** z = gates * (A x): the low-rank middle of every expert, gated. */
 export async function createAdapterDown(
   gpu: Gpu,
-  { columns, linears, experts, rank, padded, routed }: AdapterDownShape,
+  { columns, linears, experts, rank, padded, routed, weighed = false }: AdapterDownShape,
 ): Promise<(buffers: AdapterDownBuffers) => Step> {
   const LANES = lanesFor(gpu.tuning, columns / 4);
   const WG = gpu.tuning.workgroup;
-  const kernel = await gpu.kernel('adapter_down', wgsl, {
-    K: columns,
-    LINEARS: linears,
-    EXPERTS: experts,
-    RANK: rank,
-    P: padded,
-    GATE_STRIDE: routed ? linears * experts : 0,
-    LANES,
-    WG,
-  });
+  const kernel = await gpu.kernel(
+    'adapter_down',
+    wgsl,
+    {
+      K: columns,
+      LINEARS: linears,
+      EXPERTS: experts,
+      RANK: rank,
+      P: padded,
+      GATE_STRIDE: routed ? linears * experts : 0,
+      WEIGH: Number(weighed),
+      LANES,
+      WG,
+    },
+    { input: weighed ? 'f32' : 'elem' },
+  );
   const grid = gridOf(Math.ceil((linears * experts * rank) / 4 / (WG / LANES)));
-  return ({ a, x, gates, z }) => kernel.bind([a, x, gates, z], grid);
+  // A binding needs a buffer also where the shader does not read it.
+  return ({ a, x, weight = a, gates, z }) => kernel.bind([a, x, weight, gates, z], grid);
 }

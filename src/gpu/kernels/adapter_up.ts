@@ -1,38 +1,25 @@
 import wgsl from '#shaders/adapter_up.wgsl?raw';
 import { gridOf, type Gpu, type Step } from '../gpu.ts';
+import { adapterConstants, type AdapterRows } from './matvec_q4.ts';
 
-export interface AdapterUpShape {
-  readonly padded: number; // P, columns, a multiple of 4
-  readonly rows: number; // N, rows of b
-  readonly linearRows: number; // rows of one linear; a multiple of 4 where b holds several
-  readonly linears: number; // S, linears in z
-  readonly first: number; // the first of b's linears in z
-  readonly from: number; // the first of b's rows in y
+export interface AdapterUpShape extends AdapterRows {
   readonly outputs: number; // floats from one token to the next in y
 }
 
 export interface AdapterUpBuffers {
-  readonly b: GPUBuffer; // elem [N, P]
-  readonly z: GPUBuffer; // f32 [T, S, P]
+  readonly b: GPUBuffer; // elem [rows, P]
+  readonly z: GPUBuffer; // f32 [T, linears, P]
   readonly y: GPUBuffer; // f32 [T, outputs]
 }
 
-/** y += B z: brings the experts' middles back to the width of their linear. */
+/** y += B z: brings the experts' middles back to the width of their linears. */
 export async function createAdapterUp(
   gpu: Gpu,
-  { padded, rows, linearRows, linears, first, from, outputs }: AdapterUpShape,
+  { outputs, ...adapter }: AdapterUpShape,
 ): Promise<(buffers: AdapterUpBuffers) => Step> {
   const WG = gpu.tuning.workgroup;
-  const kernel = await gpu.kernel('adapter_up', wgsl, {
-    P: padded,
-    N: rows,
-    ROWS: linearRows,
-    LINEARS: linears,
-    SEGMENT: first,
-    FROM: from,
-    Y: outputs,
-    WG,
-  });
-  const grid = gridOf(Math.ceil(rows / 4 / WG));
+  const constants = { ...adapterConstants(adapter), Y: outputs, WG };
+  const kernel = await gpu.kernel('adapter_up', wgsl, constants);
+  const grid = gridOf(Math.ceil(adapter.rows / 4 / WG));
   return ({ b, z, y }) => kernel.bind([b, z, y], grid);
 }

@@ -12,49 +12,8 @@ import {
   worstError,
   type GpuCase,
 } from '../testing.ts';
+import { attentionReference } from './attention-reference.ts';
 import { alibiSlopes, createAttention, type AttentionShape } from './attention.ts';
-
-interface Inputs extends AttentionShape {
-  readonly qkv: Float32Array; // [T, (H + 2 K) * Dh]
-  readonly keys: Float32Array; // [S, K, Dh]
-  readonly values: Float32Array; // [S, K, Dh]
-  readonly slopes: Float32Array; // [H]
-  readonly tokens: number;
-  readonly position: number;
-}
-
-/** Softmax attention in double precision; `sizes` are the weighted sums of |v|. */
-function reference(inputs: Inputs) {
-  const { qkv, keys, values, slopes, tokens, position, heads, kvHeads, headDim } = inputs;
-  const out = new Float64Array(tokens * heads * headDim);
-  const sizes = new Float64Array(out.length);
-  const row = (heads + 2 * kvHeads) * headDim;
-  for (let t = 0; t < tokens; t++) {
-    for (let h = 0; h < heads; h++) {
-      const shared = Math.floor(h / (heads / kvHeads));
-      const at = (s: number, i: number): number => (s * kvHeads + shared) * headDim + i;
-      const scores = Array.from({ length: position + t + 1 }, (_, s) => {
-        let sum = 0;
-        for (let i = 0; i < headDim; i++) {
-          sum += (qkv[t * row + h * headDim + i] ?? 0) * (keys[at(s, i)] ?? 0);
-        }
-        return sum / Math.sqrt(headDim) + (slopes[h] ?? 0) * (s - position - t);
-      });
-      const largest = Math.max(...scores);
-      const weights = scores.map((score) => Math.exp(score - largest));
-      const total = weights.reduce((sum, weight) => sum + weight, 0);
-      for (let i = 0; i < headDim; i++) {
-        const to = (t * heads + h) * headDim + i;
-        for (const [s, weight] of weights.entries()) {
-          const v = values[at(s, i)] ?? 0;
-          out[to] = (out[to] ?? 0) + (weight / total) * v;
-          sizes[to] = (sizes[to] ?? 0) + (weight / total) * Math.abs(v);
-        }
-      }
-    }
-  }
-  return { out, sizes };
-}
 
 async function compare(
   setting: GpuCase,
@@ -86,7 +45,15 @@ async function compare(
     y,
   });
   const actual = await runStepsElem(gpu, [step], tokens, y, tokens * heads * headDim);
-  const { out, sizes } = reference({ ...shape, qkv, keys, values, slopes, tokens, position });
+  const { out, sizes } = attentionReference({
+    ...shape,
+    qkv,
+    keys,
+    values,
+    slopes,
+    tokens,
+    position,
+  });
   // Scores reach some hundreds: their f32 rounding (2^-24 of that) goes through exp.
   return worstError(actual, out, Math.max(elemPart(gpu), 2 ** -13), sizes);
 }

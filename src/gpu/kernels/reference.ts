@@ -1,3 +1,5 @@
+import type { AdapterRows } from './matvec_q4.ts';
+
 /** The plain loop that the matrix kernels are held to. */
 
 export interface MatrixCase {
@@ -41,4 +43,29 @@ export function matrixReference(
     }
   }
   return { values, sizes };
+}
+
+/**
+ * Adds sum_j b[n, j] z[t, s, j] to row `from` + n of every token, s the linear that row n of B
+ * belongs to, and the sum of the terms' sizes to `sizes`.
+ */
+export function adapterReference(
+  b: Float32Array,
+  z: Float32Array | Float64Array,
+  shape: AdapterRows & { readonly outputs: number },
+  into: { values: Float64Array; sizes: Float64Array },
+): void {
+  const { padded, rows, from, starts, linears, outputs } = shape;
+  const tokens = into.values.length / outputs;
+  for (let t = 0; t < tokens; t++) {
+    for (let n = 0; n < rows; n++) {
+      const linear = starts.filter((start) => n >= start).length;
+      const at = t * outputs + from + n;
+      for (let j = 0; j < padded; j++) {
+        const product = (b[n * padded + j] ?? 0) * (z[(t * linears + linear) * padded + j] ?? 0);
+        into.values[at] = (into.values[at] ?? 0) + product;
+        into.sizes[at] = (into.sizes[at] ?? 0) + Math.abs(product);
+      }
+    }
+  }
 }

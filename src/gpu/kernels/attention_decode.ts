@@ -1,0 +1,55 @@
+import wgsl from '#shaders/attention_decode.wgsl?raw';
+import { gridOf, type Gpu, type Step } from '../gpu.ts';
+import type { AttentionShape } from './attention.ts';
+
+export interface AttentionDecodeShape extends AttentionShape {
+  /** Of the norm of every head (QK-norm); null where the model has none. */
+  readonly normEps: number | null;
+  /** Whether queries and keys turn by their position. */
+  readonly rotary: boolean;
+  /** Most slices that the cache is cut into. With several attention_combine has to follow. */
+  readonly slices: number;
+}
+
+export interface AttentionDecodeBuffers {
+  readonly params: GPUBuffer;
+  readonly qkv: GPUBuffer; // f32 [(H + 2 K) * Dh], as the projection made it
+  readonly bias: GPUBuffer; // f32 [(H + 2 K) * Dh]
+  readonly weight: GPUBuffer; // f32 [2 Dh] of the norm, queries' first; not read without one
+  readonly angles: GPUBuffer | null; // f32 [S, Dh/2, 2], see ropeTable; null where nothing turns
+  readonly slopes: GPUBuffer; // f32 [H], see alibiSlopes; zeros for none
+  readonly keys: GPUBuffer; // elem [S, K, Dh]
+  readonly values: GPUBuffer; // elem [S, K, Dh]
+  readonly y: GPUBuffer; // elem [H, Dh]; with several slices f32 [H, slices, Dh + 4]
+}
+
+/**
+ * Attention of one token over the cache, including bias, norm and rotation of its query and key
+ * and the write of key and value into the cache.
+ */
+export async function createAttentionDecode(
+  gpu: Gpu,
+  { heads, kvHeads, headDim, normEps, rotary, slices }: AttentionDecodeShape,
+): Promise<(buffers: AttentionDecodeBuffers) => Step> {
+  const columns = headDim / 4;
+  const parts = Math.max(1, Math.floor(gpu.tuning.attentionLanes / columns));
+  const kernel = await gpu.kernel(
+    'attention_decode',
+    wgsl,
+    {
+      H: heads,
+      KV_HEADS: kvHeads,
+      DH: headDim,
+      NORM: normEps === null ? 0 : 1,
+      EPS: normEps ?? 0,
+      TURN: Number(rotary),
+      SLICES: slices,
+      LANES: columns * parts,
+    },
+    { output: slices === 1 ? 'elem' : 'f32' },
+  );
+  const grid = gridOf(heads * slices);
+  return ({ params, qkv, bias, weight, angles, slopes, keys, values, y }) =>
+    // A binding needs a buffer also where the shader does not read it.
+    kernel.bind([params, qkv, bias, weight, angles ?? slopes, slopes, keys, values, y], grid);
+}
