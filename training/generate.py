@@ -13,6 +13,7 @@ from training.base import Base
 from training.config import EOS
 
 PENALTY_WINDOW = 256  # src/engine/sampler.ts
+UNIT = 2.0**24  # the weight of the likeliest token, src/engine/sampler.ts
 CROWDED = 0.75  # finished rows are dropped when less than this share is still at work
 
 
@@ -37,12 +38,13 @@ def penalised(logits: Tensor, penalty: float, recent: Tensor) -> Tensor:
     """Logits (B, V) after the repetition penalty for the recent tokens (B, W) of each answer.
 
     A logit above 0 is divided by the penalty, another multiplied, however often its token occurs.
-    In f64 and rounded once, as the engine does it.
+    In f32, as the engine does it on a GPU.
     """
     if penalty == 1 or recent.shape[1] == 0:
         return logits
-    held = logits.gather(1, recent).double()
-    held = torch.where(held > 0, held / penalty, held * penalty)
+    held = logits.gather(1, recent).float()
+    rounded = torch.tensor(penalty, dtype=torch.float32, device=logits.device)
+    held = torch.where(held > 0, held / rounded, held * rounded)
     return logits.scatter(1, recent, held.to(logits.dtype))
 
 
@@ -57,11 +59,14 @@ def chosen(
     if temperature == 0 or top_k == 1:
         return logits.argmax(-1)
     scores, ids = logits.sort(dim=-1, descending=True, stable=True)
-    scores, ids = scores[:, : top_k or None].double(), ids[:, : top_k or None]
-    weights = ((scores - scores[:, :1]) / temperature).exp()
+    scores, ids = scores[:, : top_k or None].float(), ids[:, : top_k or None]
+    # Exponents in f32, weights in whole units of 2^-24: their sums do not depend on the order.
+    heat, share = (torch.tensor(v, dtype=torch.float32) for v in (temperature, top_p))
+    exponents = (scores - scores[:, :1]) / heat.to(logits.device)
+    weights = (exponents.double().exp() * UNIT + 0.5).floor()
     mass = weights.cumsum(-1)
     before = F.pad(mass, (1, 0))[:, :-1]
-    kept = (before < top_p * mass[:, -1:]).sum(-1, keepdim=True).clamp_min(1)  # (B, 1)
+    kept = (before < share.item() * mass[:, -1:]).sum(-1, keepdim=True).clamp_min(1)  # (B, 1)
     drawn = torch.tensor(randoms, dtype=torch.float64, device=logits.device)[:, None]
     passed = (mass <= drawn * mass.gather(1, kept - 1)).sum(-1, keepdim=True)
     return ids.gather(1, torch.minimum(passed, kept - 1))[:, 0]
