@@ -62,6 +62,8 @@ class Stage:
     batch(step, progress) draws the next whole batch, the same on every rank; loss(piece) gives (mean
     loss, numbers to log, tokens seen); weight(piece) says what it is the mean of; valid() gives
     held-out numbers. unit: rows that belong together and stay in one piece (2 for pairs).
+    further(step) adds the gradients of this rank's part of a second loss, on rows of its own, and
+    gives numbers to log.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Stage:
     load_data_state: Callable[[dict], None] = lambda state: None
     weight: Callable[[Batch], float] = counted_tokens
     unit: int = 1
+    further: Callable[[int], dict[str, float]] = lambda step: {}
     seed: int = 0
     rates: list[list[float]] = field(default_factory=list)
 
@@ -208,6 +211,8 @@ def one_step(
         sums["tokens"] += tokens
         for key, value in numbers.items():
             sums[key] = sums.get(key, 0.0) + share * value
+    for key, value in stage.further(step).items():
+        sums[key] = value / ranks
     sums = dict(zip(sums, distributed.total(list(sums.values())), strict=True))
     norm = nn.utils.clip_grad_norm_(stage.trained, clip if clip > 0 else math.inf)
     sums["norm"] = float(distributed.whole(norm))

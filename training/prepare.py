@@ -13,6 +13,7 @@
     people-TASK.train                those of moe that people wrote
     human-TASK.valid  .test          those of sft that people wrote
     pairs.train                      rows 2i chosen, 2i + 1 rejected (DFPO)
+    own-TASK.train                   those whose rejected answer is the model's own and ends badly (adapter)
 
 The order of records is that of a hash of seed and id, so it depends on neither the order of the file
 nor the machine. Only 16 bytes per record are kept: where its line begins and its hash.
@@ -43,6 +44,7 @@ TASKS = ("medkqa", "evidiag", "trerecom")
 CHAT_KINDS = (*TASKS, "general")
 HELD_OUT = 100  # one text in so many is kept for validation,
 MOST_HELD_OUT = 200  # and no more than these
+OWN_FAULT = "own-"  # kinds of own pairs with a fault that shows: short, endless, in a loop, a dose
 AT_ONCE = 512  # texts that are tokenised together
 
 
@@ -236,7 +238,8 @@ def _chat_sets(
 def prepare_pairs(
     corpus: Path, tokenizer: Words, preset: Preset, out: Path, own: Path | None = None
 ) -> dict[str, dict[str, int]]:
-    """Writes pairs.train from pairs.jsonl and, where it is there, own_pairs.jsonl.
+    """Writes pairs.train from pairs.jsonl and, where it is there, own_pairs.jsonl. Those of the latter
+    with a fault that shows also make own-TASK.train.
 
     own: that file, else it is looked for beside pairs.jsonl. Pairs that ask what a reserved dialogue
     asks, or that say one of its answers, are left out, and so are those that do not fit into a row.
@@ -248,7 +251,9 @@ def prepare_pairs(
             apart.update(questions(record["turns"]))
             answers.update(t["text"] for t in record["turns"] if t["role"] == "assistant")
     dtype, context = token_type(tokenizer), preset.dfpo.context
-    packed = Packed(out, "pairs.train", context, tokens=dtype, counted=np.bool_)
+    parts = {"tokens": dtype, "counted": np.bool_}
+    names = ["pairs.train", *(f"own-{task}.train" for task in TASKS)]
+    packed = {name: Packed(out, name, context, **parts) for name in names}
     for path in (corpus / "pairs.jsonl", own or corpus / "own_pairs.jsonl"):
         if path.exists() or path.name == "pairs.jsonl":
             for pair in Order(path, preset.seed, lambda record: "pair").records("pair"):
@@ -257,5 +262,8 @@ def prepare_pairs(
                     continue
                 if not answers.isdisjoint((pair["chosen"], pair["rejected"])):
                     continue
-                packed.add_all(pair_rows(tokenizer, pair, context, dtype) or ())
-    return {"pairs.train": packed.close()}
+                rows = pair_rows(tokenizer, pair, context, dtype) or ()
+                packed["pairs.train"].add_all(rows)
+                if pair["task"] in TASKS and pair.get("kind", "own").startswith(OWN_FAULT):
+                    packed[f"own-{pair['task']}.train"].add_all(rows)
+    return {name: made.close() for name, made in packed.items()}

@@ -89,6 +89,17 @@ class Preset:
     answers: int = 30  # greedy answers per task in the evaluation
     answer_tokens: int = 128
     human_share: float = 0.0  # of the adapter stage's rows that are drawn from human-written ones
+    adapter_base: Literal["dfpo", "sft"] = (
+        "dfpo"  # the model that the adapter is trained beside; it
+    )
+    # always works beside that of DFPO. sft: it cannot learn to undo what DFPO changed
+    pool_power: float = (
+        0.0  # how far sizes of pools count in the adapter stage: 0 tasks alike, 1 rows alike
+    )
+    preference: float = (
+        0.0  # weight of a preference term on own answers in the adapter stage; 0: none
+    )
+    preference_pairs: int = 8  # of each of its steps, over all processes
     penalty: float = 1.1  # repetition penalty of generated answers
     quant: Literal["rtn", "gptq"] = "rtn"
     compile: bool = False

@@ -4,7 +4,14 @@
 `files` reads and writes adapter folders, `plain` turns a task's merged pair into a stock LoRA.
 """
 
-from training.experts.attach import adapted, attach, draw_released_router, set_mode, watch
+from training.experts.attach import (
+    adapted,
+    attach,
+    draw_released_router,
+    set_mode,
+    universal_learns,
+    watch,
+)
 from training.experts.files import (
     adapter_tensors,
     config_of,
@@ -45,6 +52,7 @@ __all__ = [
     "start_finish",
     "task_gate_means",
     "task_gates",
+    "universal_learns",
     "watch",
     "write_peft",
 ]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,24 @@ def set_mode(model: nn.Module, mode: str, seed: int | None = None) -> None:
         module.lora_route.weight.requires_grad_(routed)
         module.w_noise.requires_grad_(mode == "token" and config.noise == "scaled")
         module.gate_logits.requires_grad_(mode == "task")
+
+
+@contextmanager
+def universal_learns(model: nn.Module) -> Iterator[None]:
+    """Within it the forward pass is the same, but gradients reach the universal expert alone.
+
+    ValueError where there is none.
+    """
+    modules = [module for _, module in adapted(model)]
+    if not all(module.config.universal for module in modules):
+        raise ValueError("this adapter has no universal expert")
+    for module in modules:
+        module.universal_learns = True
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.universal_learns = False
 
 
 def set_tasks(model: nn.Module, tasks: Tensor | None) -> None:

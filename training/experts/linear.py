@@ -111,6 +111,7 @@ class ExpertLinear(nn.Module):
         self.stored: dict[str, torch.dtype] = {}  # of its tensors in the file it came from
         self.generator: torch.Generator | None = None  # of the noise in mode released
         self.current_tasks: Tensor | None = None
+        self.universal_learns = False  # no gradient to specific experts and gates
         self.watched = False
         self.seen: list[Tensor] = []  # the gates of every pass while it is watched
 
@@ -169,6 +170,9 @@ class ExpertLinear(nn.Module):
         g = self.gates(x, tasks)
         if self.watched:
             self.seen.append(g.detach())
+        if self.universal_learns:
+            a, b = (torch.cat((part[:1], part[1:].detach())) for part in (a, b))
+            g = g.detach()
         E, inputs, R = a.shape
         x = F.dropout(x, self.config.dropout, self.training)
         inner = x @ a.permute(1, 0, 2).reshape(inputs, E * R)  # (B, T, E R)

@@ -9,7 +9,9 @@
 
 So there is always an adapter with gates per task, which ships, and a routed one to compare it with.
 All of it trains on dialogues that no earlier stage has seen (`reserve` of the preset): on what the
-base has read already, the experts only learn it by heart.
+base has read already, the experts only learn it by heart. With `adapter_base = "sft"` they are trained
+beside the SFT model and used beside that of DFPO: what DFPO changed, mostly how answers end, they
+then cannot learn to undo.
 """
 
 import json
@@ -45,6 +47,7 @@ from training.stages.common import (
     stage_main,
     summary_of,
 )
+from training.stages.preference import PreferenceTerm
 
 MEAN_ROWS = 16  # per task, to measure the router's mean gates on
 
@@ -68,19 +71,32 @@ def train_sets(run: Run) -> dict[str, str]:
     return reserve if any(packed) else chat_sets("sft", "train")
 
 
-class EqualMix(Mix):
-    """Draws from every pool of a kind alike. The ordinary mix slows down towards the end of a pool, so
-    that over several epochs a small pool would give more rows than a large one."""
+class TaskMix(Mix):
+    """Draws the pools of a kind by a power of their sizes: 0 takes tasks alike, 1 rows alike.
+
+    Between the two a small pool is read more often than a large one, and still not so often that its
+    expert learns it by heart long before the others are trained; multilingual models draw their languages so.
+    The ordinary mix slows down towards the end of a pool, which several epochs should not.
+    """
+
+    power = 0.0
 
     def weights(self, share: dict[str, float]) -> np.ndarray:
-        """Chance of every pool: the share of its kind over the pools of that kind."""
+        """Chance of every pool: the share of its kind, divided over the pools of that kind."""
         kinds = [pool.kind for pool in self.pools]
-        weights = np.array([share.get(kind, 0.0) / kinds.count(kind) for kind in kinds])
+        sizes = np.array([len(pool) for pool in self.pools], float) ** self.power
+        totals = {kind: sizes[[k == kind for k in kinds]].sum() for kind in set(kinds)}
+        weights = np.array(
+            [
+                share.get(kind, 0.0) * size / totals[kind]
+                for kind, size in zip(kinds, sizes, strict=True)
+            ]
+        )
         return weights / weights.sum()
 
 
-def task_mix(run: Run) -> EqualMix:
-    """Rows of the three tasks in equal shares, whatever the sizes of their pools.
+def task_mix(run: Run) -> TaskMix:
+    """Rows of the three tasks by the preset's `pool_power` of the sizes of their pools.
 
     A part of them (`human_share` of the preset) is drawn from human-written dialogues alone: where
     most rows are templated, the experts of a task would else be experts of its templates.
@@ -89,7 +105,8 @@ def task_mix(run: Run) -> EqualMix:
     if run.preset.human_share > 0:
         names += chat_sets("people", "train").values()
     pools = [Pool(run.packed, name, run.preset.seed) for name in names]
-    mix = EqualMix(pools, {}, run.preset.seed)
+    mix = TaskMix(pools, {}, run.preset.seed)
+    mix.power = run.preset.pool_power
     for kind in shares(run, mix):
         tasks = {pool.task for pool in mix.pools if pool.kind == kind}
         missing = [task for i, task in enumerate(TASKS) if i not in tasks]
@@ -116,12 +133,16 @@ def expert_stage(run: Run, name: str, model: Base, preset: StagePreset) -> dict:
     valid = chat_sets("sft", "valid")
     mix = task_mix(run)
     share = shares(run, mix)
-    return run_stage(run, name, preset, model, optimizers, mix, lambda progress: share, valid)
+    further = PreferenceTerm(run, model) if run.preset.preference > 0 else None
+    return run_stage(
+        run, name, preset, model, optimizers, mix, lambda progress: share, valid, further=further
+    )
 
 
 def fresh(run: Run, start: Callable[[Base], None]) -> Base:
-    """The DFPO model with a new adapter; `start` sets its gates. The same draw for every caller."""
-    model = run.load_model("dfpo")
+    """The model that the adapter is trained beside, with a new one; `start` sets its gates. The same
+    draw for every caller."""
+    model = run.load_model(run.preset.adapter_base)
     torch.manual_seed(run.preset.seed)
     attach(model, run.preset.adapter)
     start(model)
@@ -164,7 +185,8 @@ def adapter_config(run: Run) -> AdapterConfig:
 
 
 def with_router(run: Run) -> Base:
-    model = run.load_model("dfpo")
+    """What `finish` and `twin` go on with."""
+    model = run.load_model(run.preset.adapter_base)
     load_adapter(model, run.preset.adapter, run.folder("adapter") / "adapter")
     return model.to(run.device)
 

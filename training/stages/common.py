@@ -195,8 +195,9 @@ def run_stage(
     share: Callable[[float], dict[str, float]],
     valid: dict[str, str],
     forward: Forward | None = None,
+    further: Callable[[int], dict[str, float]] | None = None,
 ) -> dict:
-    """Trains with the ordinary loss on rows drawn from a mix."""
+    """Trains with the ordinary loss on rows drawn from a mix, and with a further one (see `Stage`)."""
     forward = forward or Forward(run, model)
     measure = held_out(run, valid, stage_preset.rows)
     stage = Stage(
@@ -210,6 +211,7 @@ def run_stage(
         valid=lambda: measure(forward),
         data_state=lambda: dict(mix.drawn),
         load_data_state=mix.drawn.update,
+        further=further or (lambda step: {}),
     )
     return train_stage(run, stage, stage_preset)
 

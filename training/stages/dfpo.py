@@ -32,7 +32,7 @@ WATCHED = 20  # pieces of a batch over which the shift of the chosen answers is 
 def log_probs(run: Run, model: Base, batch: Batch) -> Tensor:
     """(B,) sums over the answers."""
     with run.autocast():
-        hidden = model.hidden(batch.tokens)[batch.answers]
+        hidden = model.hidden(batch.tokens, None, batch.tasks)[batch.answers]
         logits = model.lm_head(hidden)
     rows = batch.answers.nonzero()[:, 0]
     return answer_log_probs(logits, batch.targets[batch.answers], rows, len(batch.tokens))
@@ -105,16 +105,18 @@ class Pairs:
 
     def rows(self, step: int, pairs: int) -> list[tuple[Pool, int]]:
         """The rows of a step: chosen, rejected, chosen, rejected ..."""
-        drawn = []
-        for number in range(step * pairs, (step + 1) * pairs):
-            epoch, place = divmod(number, self.count)
-            if epoch != self.epoch:
-                generator = torch.Generator().manual_seed(self.seed * 1000 + epoch)
-                self.order = torch.randperm(self.count, generator=generator).tolist()
-                self.epoch = epoch
-            pair = self.order[place]
-            drawn += [(self.pool, 2 * pair), (self.pool, 2 * pair + 1)]
-        return drawn
+        numbers = range(step * pairs, (step + 1) * pairs)
+        return [row for number in numbers for row in self.pair(number)]
+
+    def pair(self, number: int) -> list[tuple[Pool, int]]:
+        """The two rows of the number-th pair ever drawn."""
+        epoch, place = divmod(number, self.count)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1000 + epoch)
+            self.order = torch.randperm(self.count, generator=generator).tolist()
+            self.epoch = epoch
+        pair = self.order[place]
+        return [(self.pool, 2 * pair), (self.pool, 2 * pair + 1)]
 
 
 class Ahead:

@@ -155,6 +155,14 @@ def test_tasks_and_people_get_their_shares_of_the_rows(run, tmp_path):
         assert count == pytest.approx(1200 * share[kind] / 3, rel=0.25)
     assert len(drawn) == 6
 
+    other = make_run(tmp_path, replace(other.preset, pool_power=0.5))
+    mix = adapter.task_mix(other)
+    roots = {pool.task: len(pool) ** 0.5 for pool in mix.pools if pool.kind == "moe"}
+    assert roots[0] < roots[1]
+    for pool, weight in zip(mix.pools, mix.weights(share), strict=True):
+        if pool.kind == "moe":
+            assert weight == pytest.approx(0.75 * roots[pool.task] / sum(roots.values()))
+
 
 def test_every_task_has_a_plain_lora(run):
     config = run.preset.adapter
