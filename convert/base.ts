@@ -2,8 +2,9 @@ import { Failure } from '../src/failure.ts';
 import { baseTensors } from '../src/format/meaning.ts';
 import { GROUP_SIZE, type ModelConfig } from '../src/format/manifest.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { normaliseRows, quantizeQ4, quantizeQ8 } from './quantize.ts';
+import { normaliseRows, type Rounding } from './quantize.ts';
 import { plainTensor, quantizedTensor, type PackageTensor, type RowPart } from './tensors.ts';
+import { fastQ4, fastQ8 } from './wasm/quantize.ts';
 import type { Weights } from './weights.ts';
 
 /** The base model's tensors, from the names of a checkpoint to those of a package. */
@@ -16,12 +17,21 @@ const COMPARED = 1 << 18;
 /** Old checkpoints store the table of rotary frequencies: it follows from theta. */
 const IGNORED = /\.rotary_emb\.inv_freq$/;
 
+interface PackOptions {
+  readonly rounding?: Rounding;
+  /** What takes reading all of a tensor has been looked at before. */
+  readonly checked?: boolean;
+}
+
 /**
  * All tensors of the base in the order of the forward pass. Shapes and dtypes of everything that
  * will be read are checked here, before anything is written.
  * @throws Failure BadCheckpoint: a tensor is missing, unknown, or of another shape or dtype
  */
-export async function packBase(checkpoint: Checkpoint): Promise<readonly PackageTensor[]> {
+export async function packBase(
+  checkpoint: Checkpoint,
+  { rounding = 'search', checked = false }: PackOptions = {},
+): Promise<readonly PackageTensor[]> {
   const { config, weights, quantized } = checkpoint;
   const inWeights = new Set(weights.names());
   const known = new Set<string>();
@@ -43,14 +53,16 @@ export async function packBase(checkpoint: Checkpoint): Promise<readonly Package
     const columns = shape[1] ?? 1;
     const parts = sources.map(([source, rows]): RowPart => {
       const unit = source === HEAD && config.architecture === 'baichuan2'; // NormHead
-      if (quantized === null) return quantizingPart(weights, source, dtype, rows, columns, unit);
+      if (quantized === null) {
+        return quantizingPart(weights, source, { dtype, rounding, unit }, rows, columns);
+      }
       knownQuantized.add(`${source}.q`).add(`${source}.scale`);
       return packedPart(quantized, source, dtype, rows, columns);
     });
     tensors.push(quantizedTensor(name, dtype, columns, parts));
   }
   if (config.tiedHead && inWeights.has(HEAD) && inWeights.has(EMBED)) {
-    await checkTied(checkpoint);
+    if (!checked) await checkTied(checkpoint);
     known.add(HEAD);
   }
   refuseOthers(weights, known, checkpoint);
@@ -91,20 +103,27 @@ function sourceNames(name: string, config: ModelConfig): readonly [string, numbe
   return found;
 }
 
-/** Rows that our own quantizer makes from floats. unit: they get unit length first. */
+interface HowToRound {
+  readonly dtype: 'q4' | 'q8';
+  readonly rounding: Rounding;
+  /** Rows get unit length first. */
+  readonly unit: boolean;
+}
+
+/** Rows that our own quantizer makes from floats. */
 function quantizingPart(
   weights: Weights,
   name: string,
-  dtype: 'q4' | 'q8',
+  { dtype, rounding, unit }: HowToRound,
   rows: number,
   columns: number,
-  unit: boolean,
 ): RowPart {
-  const quantize = dtype === 'q4' ? quantizeQ4 : quantizeQ8;
   const read = async (from: number, to: number) => {
     const values = await weights.rows(name, from, to);
     if (unit) normaliseRows(values, to - from, columns);
-    return quantize(values, to - from, columns);
+    return dtype === 'q4'
+      ? fastQ4(values, to - from, columns, rounding)
+      : fastQ8(values, to - from, columns);
   };
   return { rows, read };
 }

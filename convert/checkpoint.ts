@@ -9,6 +9,7 @@ import { errorCode, exists, openFile, readJson, readWhole } from './files.ts';
 import { ggufConfig } from './formats/gguf-model.ts';
 import { ggufTokenizer } from './formats/gguf-tokenizer.ts';
 import { openGguf } from './formats/gguf.ts';
+import { sentencePieceTokenizer } from './formats/sentencepiece.ts';
 import { fileSource } from './formats/stored.ts';
 import { Weights } from './weights.ts';
 
@@ -37,6 +38,7 @@ interface Description {
 }
 
 const TOKENIZER = 'tokenizer.json';
+const SENTENCE_PIECE = 'tokenizer.model';
 
 /**
  * Opens a folder with config.json and weights, or one with a GGUF file, or a GGUF file by name.
@@ -51,8 +53,8 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const sampling = await readSampling(folder);
   const tokenizer = Tokenizer.fromBytes(tokenizerBytes);
   if (tokenizer.vocab > config.vocab) {
-    const sizes = `${tokenizer.vocab} pieces, the model has ${config.vocab} rows`;
-    throw new Failure('BadCheckpoint', `${join(folder, TOKENIZER)}: ${sizes}`);
+    const sizes = `the tokenizer has ${tokenizer.vocab} pieces, the model has ${config.vocab} rows`;
+    throw new Failure('BadCheckpoint', `${folder}: ${sizes}`);
   }
   const weights = await about.open();
   try {
@@ -95,10 +97,26 @@ async function readConfig(folder: string): Promise<ModelConfig> {
 
 async function describeFolder(folder: string): Promise<Description> {
   const config = await readConfig(folder);
-  const hint = 'training writes it; a SentencePiece model has to be converted first';
-  const tokenizerBytes = await readWhole(folder, TOKENIZER, hint);
   const open = () => Weights.open(folder, 'model');
+  if (!(await exists(folder, TOKENIZER)) && (await exists(folder, SENTENCE_PIECE))) {
+    const tokenizerBytes = await readSentencePiece(folder);
+    return { config, tokenizerBytes, files: ['config.json', SENTENCE_PIECE], open };
+  }
+  const hint = `training writes it; ${SENTENCE_PIECE} of SentencePiece will do as well`;
+  const tokenizerBytes = await readWhole(folder, TOKENIZER, hint);
   return { config, tokenizerBytes, files: ['config.json', TOKENIZER], open };
+}
+
+/** The bytes of the tokenizer.json that a folder's SentencePiece model stands for. */
+async function readSentencePiece(folder: string): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = await readWhole(folder, SENTENCE_PIECE, 'it was there a moment ago');
+  try {
+    return new TextEncoder().encode(sentencePieceTokenizer(bytes));
+  } catch (cause) {
+    if (failureName(cause) !== 'BadTokenizer' || !(cause instanceof Error)) throw cause;
+    const path = join(folder, SENTENCE_PIECE);
+    throw new Failure('BadTokenizer', `${path}: ${cause.message}`, { cause });
+  }
 }
 
 async function describeGguf(folder: string, name: string): Promise<Description> {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { MAX_SHARD_BYTES } from '../src/format/manifest.ts';
+import { answerPackage } from './answer-package.ts';
 import type { Terminal } from './cli.ts';
 import { diff } from './diff.ts';
 import { estimate, estimateLines } from './estimate.ts';
@@ -53,6 +54,34 @@ export function addSign(program: Command, terminal: Terminal): void {
           'sign public/models/nano --key private.pem',
           'verify public/models/nano --public-key public.pem',
         ),
+    );
+}
+
+export function addKnownAnswer(program: Command, terminal: Terminal, progress: Progress): void {
+  program
+    .command('known-answer')
+    .description(
+      'compute the known answers from the shards, layer by layer; goes on if interrupted',
+    )
+    .argument('<package>', 'folder with manifest.json')
+    .option('--checkpoint <folder>', 'its pediatricsgpt.json has the prompts', undefined)
+    .action(async (folder: string, { checkpoint }: { checkpoint?: string }) => {
+      const changed = await answerPackage({
+        package: folder,
+        checkpoint: checkpoint ?? null,
+        signal: terminal.signal,
+        onProgress: progress.show,
+      });
+      progress.end();
+      const what = changed ? pc.green('wrote known answers') : 'the known answers were the same';
+      terminal.out(`${what}: ${folder}\n`);
+    })
+    .addHelpText(
+      'after',
+      examples(
+        'known-answer .cache/baichuan2-13b --checkpoint Baichuan2-13B-Base',
+        'known-answer public/models/nano',
+      ),
     );
 }
 

@@ -1,17 +1,31 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import pc from 'picocolors';
-import { failureName } from '../src/failure.ts';
+import { Failure, failureName } from '../src/failure.ts';
 import { MAX_SHARD_BYTES, type AdapterInfo, type Manifest } from '../src/format/manifest.ts';
-import { addDiff, addEstimate, addMergeExpert, addSign, examples } from './cli-tools.ts';
+import {
+  addDiff,
+  addEstimate,
+  addKnownAnswer,
+  addMergeExpert,
+  addSign,
+  examples,
+} from './cli-tools.ts';
 import { convert } from './convert.ts';
 import { errorCode } from './files.ts';
+import { gatesHeatmap } from './heatmap.ts';
 import { inspect } from './inspect.ts';
 import { ONNX_FILE, writeOnnx } from './onnx/write.ts';
 import { Progress } from './progress.ts';
+import type { Rounding } from './quantize.ts';
 import { readManifest } from './reader.ts';
+import { reportLines, type RoundingReport } from './rounding-report.ts';
 import { checkSignature } from './sign.ts';
 import { verify } from './verify.ts';
+
+/** More threads than that only wait for the disk. */
+const MAX_THREADS = 64;
 
 /** The command line, apart from the process it runs in. */
 
@@ -27,6 +41,10 @@ interface PackageFlags {
   readonly adapter?: string;
   readonly shardBytes: number;
   readonly onnx: boolean;
+  readonly knownAnswer: boolean;
+  readonly rounding: Rounding;
+  readonly threads?: number;
+  readonly report?: string;
 }
 
 interface VerifyFlags {
@@ -51,6 +69,7 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
   addInspect(program, terminal);
   addDiff(program, terminal, progress, () => (code = 1));
   addSign(program, terminal);
+  addKnownAnswer(program, terminal, progress);
   addMergeExpert(program, terminal, progress, shardBytes);
   addEstimate(program, terminal);
   addOnnx(program, terminal);
@@ -77,18 +96,34 @@ function addPackage(program: Command, terminal: Terminal, progress: Progress): v
     .option('--adapter <folder>', 'MoE-Adapter or LoRA: adapter_config.json, adapter_model ...')
     .option('--shard-bytes <number>', 'largest size of a shard', shardBytes, MAX_SHARD_BYTES)
     .option('--onnx', 'also write model.onnx, as `convert onnx` does', false)
+    .addOption(
+      new Option('--rounding <how>', 'scales of 4-bit groups: searched, or by the largest value')
+        .choices(['search', 'naive'])
+        .default('search'),
+    )
+    .option('--threads <number>', 'threads that write files; else one for each core', threadCount)
+    .option('--report <file>', 'write what rounding did to every tensor, as JSON')
+    .option('--no-known-answer', 'leave known answers to `convert known-answer`')
     .action(async (checkpoint: string, options: PackageFlags) => {
+      let report: RoundingReport = { tensors: [], classes: [] };
       const manifest = await convert({
         checkpoint,
         adapter: options.adapter ?? null,
         out: options.out,
         shardBytes: options.shardBytes,
         onnx: options.onnx,
+        knownAnswer: options.knownAnswer,
+        rounding: options.rounding,
+        ...(options.threads === undefined ? {} : { threads: options.threads }),
         signal: terminal.signal,
+        onReport: (made) => (report = made),
         onProgress: progress.show,
       });
       progress.end();
-      terminal.out(summary(manifest, options.out).join('\n') + '\n');
+      terminal.out([...summary(manifest, options), ...reportLines(report)].join('\n') + '\n');
+      if (options.report === undefined) return;
+      await writeFile(options.report, `${JSON.stringify(report, null, 1)}\n`);
+      terminal.out(`${pc.green('wrote')} ${options.report}\n`);
     })
     .addHelpText(
       'after',
@@ -134,10 +169,20 @@ function addInspect(program: Command, terminal: Terminal): void {
     .command('inspect')
     .description('print what a package is')
     .argument('<package>', 'folder with manifest.json')
-    .action(async (folder: string) => {
-      terminal.out(inspect(await readManifest(folder)).join('\n') + '\n');
+    .option('--gates <file>', 'also draw the gates of its adapter, as SVG')
+    .action(async (folder: string, { gates }: { gates?: string }) => {
+      const manifest = await readManifest(folder);
+      terminal.out(inspect(manifest).join('\n') + '\n');
+      if (gates === undefined) return;
+      const svg = manifest.adapter === null ? null : gatesHeatmap(manifest.adapter);
+      if (svg === null) throw new Failure('Usage', `${folder}: no gates: it has no merged adapter`);
+      await writeFile(gates, svg);
+      terminal.out(`${pc.green('wrote')} ${gates}\n`);
     })
-    .addHelpText('after', examples('inspect public/models/nano'));
+    .addHelpText(
+      'after',
+      examples('inspect public/models/nano', 'inspect public/models/nano --gates gates.svg'),
+    );
 }
 
 function addOnnx(program: Command, terminal: Terminal): void {
@@ -159,7 +204,13 @@ function shardBytes(text: string): number {
   throw new InvalidArgumentError(`a whole number from 1 to ${MAX_SHARD_BYTES}`);
 }
 
-function summary(manifest: Manifest, out: string): string[] {
+function threadCount(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 1 && value <= MAX_THREADS) return value;
+  throw new InvalidArgumentError(`a whole number from 1 to ${MAX_THREADS}`);
+}
+
+function summary(manifest: Manifest, { out, knownAnswer: wanted }: PackageFlags): string[] {
   const { files, adapter, knownAnswer, quantization } = manifest;
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   const lines = [
@@ -168,7 +219,10 @@ function summary(manifest: Manifest, out: string): string[] {
   lines.push(`quantized by ${quantization.origin}`);
   if (adapter?.router === 'absent' && adapter.experts > 2) lines.push(pc.yellow(noRouter(adapter)));
   if (knownAnswer === null) {
-    lines.push(pc.yellow('no known answers: pediatricsgpt.json names no known_answer_prompts'));
+    const why = wanted
+      ? 'pediatricsgpt.json names no known_answer_prompts'
+      : 'compute them with `convert known-answer`';
+    lines.push(pc.yellow(`no known answers: ${why}`));
   }
   return lines;
 }
@@ -191,7 +245,9 @@ function outcomeOf(error: unknown): { code: number; message: string | null } {
   }
   const name = failureName(error);
   const message = error instanceof Error ? error.message : '';
-  if (name === 'Cancelled') return { code: 130, message: 'interrupted; nothing was written' };
+  if (name === 'Cancelled') {
+    return { code: 130, message: 'interrupted; run the same command again to go on' };
+  }
   if (name === 'Usage') return { code: 2, message };
   if (name !== 'Bug') return { code: 1, message: `${name}: ${message}` };
   const reasons: Readonly<Record<string, string>> = {

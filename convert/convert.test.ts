@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { writeSafetensors } from '../src/format/safetensors.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
@@ -24,7 +25,7 @@ import {
   without,
   type Tensors,
 } from './testing.ts';
-import { hashes, read, run, type Run } from './testing-run.ts';
+import { failure, hashes, read, run, type Run } from './testing-run.ts';
 import { verify } from './verify.ts';
 
 let whole: Run;
@@ -202,6 +203,36 @@ describe('a package', () => {
     expect(Tokenizer.fromBytes(tokenizer).decode(tokens)).toBe('宝宝发烧怎么办');
     const findings = await verify(made.out, { recompute: true });
     expect(findings.filter(({ ok }) => !ok)).toEqual([]);
+  });
+
+  it('takes a SentencePiece model where there is no tokenizer.json, and names it where it is bad', async () => {
+    const file = new URL('fixtures/sentencepiece/plain.model', import.meta.url);
+    const model = new Uint8Array(readFileSync(file));
+    const [vocab, width] = [2000, tiny.width];
+    const table = f32([vocab, width], (i) => Math.sin(i * i));
+    const files = {
+      ...without(
+        checkpointFiles({
+          ...modelTensors(),
+          'model.embed_tokens.weight': table,
+          'lm_head.weight': table,
+        }),
+        'tokenizer.json',
+      ),
+      'config.json': { ...config, vocab_size: vocab },
+      'tokenizer.model': model,
+    };
+    const made = await run(files, null);
+    const tokenizer = Tokenizer.fromBytes(await readFile(join(made.out, 'tokenizer.json')));
+    const { tokens } = made.manifest.knownAnswer?.tasks['medkqa'] ?? { tokens: [] };
+    expect(tokenizer.decode(tokens)).toBe('Human: 宝宝发烧怎么办\nAssist'); // 16 tokens
+    const findings = await verify(made.out, { recompute: true });
+    expect(findings.filter(({ ok }) => !ok)).toEqual([]);
+
+    const broken = { ...files, 'tokenizer.model': model.slice(0, 9001) };
+    expect(await failure(run(broken, null))).toMatch(
+      /^BadTokenizer: .*tokenizer\.model: not a SentencePiece model/,
+    );
   });
 
   it('has no known answers where the checkpoint names no prompts', async () => {

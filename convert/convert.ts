@@ -1,7 +1,8 @@
-import { writeFile } from 'node:fs/promises';
+import { rm, stat, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { sha256 } from '../src/format/hash.ts';
-import { blockBytes, columnsOf, parseManifest } from '../src/format/layout.ts';
+import { parseManifest } from '../src/format/layout.ts';
 import {
   FORMAT_VERSION,
   GROUP_SIZE,
@@ -14,13 +15,19 @@ import packageJson from '../package.json' with { type: 'json' };
 import { packAdapter, type PackedAdapter } from './adapter.ts';
 import { packBase } from './base.ts';
 import { openCheckpoint, type Checkpoint } from './checkpoint.ts';
+import { JOURNAL_FILE } from './answer-package.ts';
 import { digestFiles, stopIfAborted } from './files.ts';
+import { Journal } from './journal.ts';
 import { answers, promptTokens } from './known-answer.ts';
-import { checkRunnable, writeOnnx } from './onnx/write.ts';
+import { checkRunnable } from '../src/onnx/limits.ts';
+import { writeOnnx } from './onnx/write.ts';
 import { replaceFolder } from './output.ts';
 import { blockReader } from './reader.ts';
-import { ShardWriter } from './shards.ts';
-import type { PackageTensor } from './tensors.ts';
+import type { ProgressLog } from './progress-log.ts';
+import type { Rounding } from './quantize.ts';
+import { roundingReport, type RoundingReport } from './rounding-report.ts';
+import { writeInThreads } from './shard-pool.ts';
+import { planShards, writeShards, type ShardPlan, type WrittenShard } from './shards.ts';
 import { tolerance } from './tolerance.ts';
 
 export interface ConvertOptions {
@@ -30,23 +37,33 @@ export interface ConvertOptions {
   readonly shardBytes: number;
   /** Also writes `model.onnx`. */
   readonly onnx?: boolean;
+  /** False leaves known answers to `convert known-answer`. */
+  readonly knownAnswer?: boolean;
+  /** How 4-bit scales are found; 'search' where nothing is said. */
+  readonly rounding?: Rounding;
+  /** Threads that write files; one for every core where nothing is said. */
+  readonly threads?: number;
   readonly signal?: AbortSignal;
+  /** Told what rounding did, once all weights are written. */
+  readonly onReport?: (report: RoundingReport) => void;
   readonly onProgress?: (phase: Phase, done: number, total: number) => void;
 }
 
 type Phase = 'weights' | 'known answer';
 
 /**
- * Writes the package of a checkpoint. Memory holds one shard and one layer at a time.
+ * Writes the package of a checkpoint. Memory holds one shard for each thread and one layer. Where
+ * an earlier run was killed or interrupted, its whole files and layers are taken over.
  * @returns the manifest, as it was written
- * @throws Failure NotFound, BadCheckpoint, BadTokenizer, BadManifest, Usage, Cancelled; with `onnx`
- *   what `checkRunnable` says
+ * @throws Failure NotFound, BadCheckpoint, BadTokenizer, BadManifest, Usage, StorageFull, Cancelled;
+ *   with `onnx` what `checkRunnable` says
  */
 export async function convert(options: ConvertOptions): Promise<Manifest> {
   const checkpoint = await openCheckpoint(options.checkpoint);
   try {
     const tasks = checkpoint.card.tasks.map(({ id }) => id);
-    const base = await packBase(checkpoint);
+    const rounding = options.rounding ?? 'search';
+    const base = await packBase(checkpoint, { rounding });
     const adapter =
       options.adapter === null
         ? null
@@ -55,12 +72,20 @@ export async function convert(options: ConvertOptions): Promise<Manifest> {
       const tensors = [...base, ...(adapter?.tensors ?? [])];
       checkRunnable({ id: checkpoint.card.id, config: checkpoint.config, tensors });
     }
+    const plan = planShards('shard', base, options.shardBytes);
+    const key = await keyOf(checkpoint, plan, rounding);
     let manifest: Manifest | null = null;
-    await replaceFolder(options.out, async (folder) => {
-      const { files, tensors } = await writeTensors(folder, base, adapter, options);
+    await replaceFolder(options.out, key, async (folder, log) => {
+      const [written, checkpointSha256] = await Promise.all([
+        writeTensors(folder, log, plan, adapter, options),
+        digestFiles(checkpoint.folder, checkpoint.files, options.signal),
+      ]);
       await writeFile(join(folder, 'tokenizer.json'), checkpoint.tokenizerBytes, { flush: true });
-      const draft = await describe(checkpoint, adapter, files, tensors, options.signal);
-      const knownAnswer = await knownAnswerOf(draft, checkpoint, folder, options);
+      const draft = await describe(checkpoint, adapter, written, checkpointSha256);
+      const knownAnswer =
+        options.knownAnswer === false
+          ? null
+          : await knownAnswerOf(draft, checkpoint, folder, options);
       const json = new TextEncoder().encode(`${JSON.stringify({ ...draft, knownAnswer })}\n`);
       manifest = parseManifest(json); // what a reader would refuse is never written
       stopIfAborted(options.signal);
@@ -74,44 +99,67 @@ export async function convert(options: ConvertOptions): Promise<Manifest> {
   }
 }
 
+/** Says which bytes the base's files will have: files of another key are never taken over. */
+async function keyOf(
+  { folder, files }: Checkpoint,
+  plan: ShardPlan,
+  rounding: Rounding,
+): Promise<string> {
+  const sources = await Promise.all(
+    files.map(async (name) => {
+      const { size, mtimeMs } = await stat(join(folder, name));
+      return [name, size, mtimeMs];
+    }),
+  );
+  const all = [packageJson.version, rounding, sources, plan];
+  return sha256(new TextEncoder().encode(JSON.stringify(all)));
+}
+
+interface Written {
+  readonly files: readonly FileInfo[];
+  readonly tensors: readonly TensorInfo[];
+}
+
 /** Base tensors first and in files of their own, so that no adapter changes a byte of them. */
 async function writeTensors(
   folder: string,
-  base: readonly PackageTensor[],
+  log: ProgressLog,
+  plan: ShardPlan,
   adapter: PackedAdapter | null,
-  { shardBytes, signal, onProgress }: ConvertOptions,
-): Promise<{ files: FileInfo[]; tensors: TensorInfo[] }> {
-  const rooms: [string, readonly PackageTensor[]][] = [
-    ['shard', base],
-    ['adapter', adapter?.tensors ?? []],
-  ];
-  const size = ({ dtype, shape }: PackageTensor) =>
-    blockBytes(dtype, shape[0] ?? 1, columnsOf({ shape: [...shape] }));
-  const total = rooms.flatMap(([, tensors]) => tensors).reduce((sum, one) => sum + size(one), 0);
-  let done = 0;
-  const files: FileInfo[] = [];
-  const written: TensorInfo[] = [];
-  for (const [stem, tensors] of rooms) {
-    const writer = new ShardWriter(folder, stem, shardBytes);
-    for (const tensor of tensors) {
-      stopIfAborted(signal);
-      await writer.add(tensor);
-      done += size(tensor);
+  options: ConvertOptions,
+): Promise<Written> {
+  const { checkpoint, shardBytes, signal, onProgress } = options;
+  const found: (WrittenShard | null)[] = [];
+  for (const shard of plan.shards) found.push(await log.find(folder, shard));
+  const total = plan.shards.reduce((sum, { bytes }) => sum + bytes, 0);
+  let done = found.reduce((sum, one) => sum + (one?.file.bytes ?? 0), 0);
+  const missing = found.flatMap((one, index) => (one === null ? [index] : []));
+  const threads = options.threads ?? availableParallelism();
+  const rounding = options.rounding ?? 'search';
+  await writeInThreads(
+    missing,
+    { checkpoint, folder, shardBytes, rounding, threads, signal },
+    async (index, written) => {
+      await log.add(written);
+      found[index] = written;
+      done += written.file.bytes;
       onProgress?.('weights', done, total);
-    }
-    await writer.finish();
-    files.push(...writer.files);
-    written.push(...writer.tensors);
-  }
-  return { files, tensors: written };
+    },
+  );
+  const written = found.flatMap((one) => one ?? []);
+  options.onReport?.(roundingReport(plan.tensors, written));
+  const files = written.map(({ file }) => file);
+  const added = await writeShards(folder, 'adapter', adapter?.tensors ?? [], shardBytes, () =>
+    stopIfAborted(signal),
+  );
+  return { files: [...files, ...added.files], tensors: [...plan.tensors, ...added.tensors] };
 }
 
 async function describe(
-  { card, config, sampling, quantized, tokenizerBytes, folder, files: sources }: Checkpoint,
+  { card, config, sampling, quantized, tokenizerBytes }: Checkpoint,
   adapter: PackedAdapter | null,
-  files: readonly FileInfo[],
-  tensors: TensorInfo[],
-  signal: AbortSignal | undefined,
+  { files, tensors }: Written,
+  checkpointSha256: string,
 ): Promise<Manifest> {
   const tokenizerFile = {
     name: 'tokenizer.json',
@@ -127,7 +175,7 @@ async function describe(
     limits: card.limits,
     provenance: {
       converter: `${packageJson.name} ${packageJson.version}`,
-      checkpointSha256: await digestFiles(folder, sources, signal),
+      checkpointSha256,
       stages: card.stages,
       data: card.data,
       metrics: card.metrics,
@@ -135,7 +183,7 @@ async function describe(
     config,
     quantization: { group: GROUP_SIZE, origin: quantized === null ? 'convert' : 'training' },
     files: [tokenizerFile, ...files],
-    tensors,
+    tensors: [...tensors],
     adapter: adapter?.info ?? null,
     tasks: card.tasks,
     template: card.template,
@@ -153,15 +201,25 @@ async function knownAnswerOf(
   const prompts = promptTokens(tokenizer, draft, card.known_answer_prompts);
   if (prompts.size === 0) return null;
   const read = blockReader(folder);
-  const tasks = await answers(
-    draft,
-    (block) => {
-      stopIfAborted(signal);
-      return read(block);
-    },
-    prompts,
-    draft.template.stopIds,
-    (done, total) => onProgress?.('known answer', done, total),
+  const journal = await Journal.open(
+    join(folder, JOURNAL_FILE),
+    JSON.stringify([draft, [...prompts]]),
   );
-  return { tolerance: tolerance(tasks), tasks };
+  try {
+    const tasks = await answers(
+      draft,
+      (block) => {
+        stopIfAborted(signal);
+        return read(block);
+      },
+      prompts,
+      draft.template.stopIds,
+      (done, total) => onProgress?.('known answer', done, total),
+      journal,
+    );
+    await rm(join(folder, JOURNAL_FILE));
+    return { tolerance: tolerance(tasks), tasks };
+  } finally {
+    await journal.close();
+  }
 }

@@ -5,7 +5,7 @@ import { baseTensors } from '../src/format/meaning.ts';
 import { readAdapterConfig } from './adapter-config.ts';
 import { hostsOf } from './adapter.ts';
 import { readModelConfig } from './checkpoint.ts';
-import { quantizeQ4 } from './quantize.ts';
+import { fastQ4 } from './wasm/quantize.ts';
 
 /** What a package will need, from config.json alone: before the weights are even there. */
 
@@ -79,7 +79,7 @@ function measure(): { quantize: number; unpack: number; multiply: number } {
   const columns = 1024;
   const rows = SAMPLE / columns;
   const values = Float32Array.from({ length: SAMPLE }, (_, i) => Math.sin(i * 1.7));
-  const packed = quantizeQ4(values, rows, columns);
+  const packed = fastQ4(values, rows, columns, 'search');
   const block = quantizedBlock('q4', packed, rows, columns);
   const weights = dequantizeBlock('q4', block, rows, columns);
   const x = Float64Array.from(values.subarray(0, columns));
@@ -89,7 +89,7 @@ function measure(): { quantize: number; unpack: number; multiply: number } {
     return sum;
   };
   return {
-    quantize: secondsOf(() => quantizeQ4(values, rows, columns)) / SAMPLE,
+    quantize: secondsOf(() => fastQ4(values, rows, columns, 'search')) / SAMPLE,
     unpack: secondsOf(() => dequantizeBlock('q4', block, rows, columns)) / SAMPLE,
     multiply: secondsOf(product) / SAMPLE,
   };

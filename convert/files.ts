@@ -97,6 +97,21 @@ export function stopIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw new Failure('Cancelled', 'stopped before the end');
 }
 
+/** What to throw for an error of writing a file: a full disk is no bug. */
+export function diskFailure(error: unknown, path: string): unknown {
+  const reasons: Readonly<Record<string, string>> = {
+    ENOSPC: 'the disk is full; make room (`convert estimate` says how much) and start again',
+    EDQUOT: 'the quota of this disk is used up',
+    EFBIG: 'larger than this disk or account allows',
+    EROFS: 'the disk is read-only',
+    EACCES: 'no permission to write',
+    EPERM: 'no permission to write',
+  };
+  const reason = reasons[errorCode(error) ?? ''];
+  if (reason === undefined) return error;
+  return new Failure('StorageFull', `${path}: ${reason}`, { cause: error });
+}
+
 /** The code of a Node system error, or null. */
 export function errorCode(error: unknown): string | null {
   if (!(error instanceof Error) || !('code' in error)) return null;

@@ -12,6 +12,7 @@ const counts = {
   safetensors: 38_000,
   'PyTorch file': 14_000,
   GGUF: 14_000,
+  'SentencePiece model': 3_000,
   'index.json': 18_000,
   'config.json': 10_000,
   manifest: 6_000,

@@ -11,6 +11,7 @@ import { openGguf } from './formats/gguf.ts';
 import { openSafetensors } from './formats/safetensors.ts';
 import type { ByteSource, StoredTensor } from './formats/stored.ts';
 import { ggufOf } from './formats/testing.ts';
+import { sentencePieceTokenizer } from './formats/sentencepiece.ts';
 import { openTorch } from './formats/torch.ts';
 import { parseIndex } from './weights.ts';
 
@@ -112,6 +113,7 @@ const gguf = ggufOf({
     'output_norm.weight': { type: 0, shape: [8], bytes: new Uint8Array(32) },
   },
 });
+const sentencePiece = fixture('sentencepiece/plain.model');
 const index = { weight_map: { a: 'model-1.safetensors', b: 'model-2.bin' }, metadata: {} };
 const config = {
   architectures: ['Qwen3ForCausalLM'],
@@ -157,6 +159,13 @@ export const readers: Readonly<Record<string, Reader>> = {
       named(() => Tokenizer.fromBytes(new TextEncoder().encode(ggufTokenizer(file))));
     },
     make: (random) => spoilt(random, gguf),
+  },
+  'SentencePiece model': {
+    read: (bytes) => {
+      const json = new TextEncoder().encode(sentencePieceTokenizer(bytes));
+      return Promise.resolve(void Tokenizer.fromBytes(json).encode('宝宝 fever 39.5'));
+    },
+    make: (random) => spoilt(random, sentencePiece),
   },
   'index.json': {
     read: (bytes) => Promise.resolve(void parseIndex(parse(bytes), 'index')),

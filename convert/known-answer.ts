@@ -1,7 +1,7 @@
 import type { KnownAnswer, Manifest, TensorBlock } from '../src/format/manifest.ts';
 import { encodeChat } from '../src/text/template.ts';
 import type { Tokenizer } from '../src/text/tokenizer.ts';
-import { Reference, type ReferenceModel } from './reference.ts';
+import { Reference, type Recorder, type ReferenceModel, type Step } from './reference.ts';
 
 /** The known-answer test of a package, computed from its written shards. */
 
@@ -33,6 +33,7 @@ export function promptTokens(
  * All tasks go through a layer together, so that its weights are read once for all of them.
  * @param stopIds tokens that end the tail
  * @param onProgress called after every layer: layers done, and how many there may be at most
+ * @param recorder where an interrupted computation goes on
  */
 export async function answers(
   model: ReferenceModel,
@@ -40,14 +41,28 @@ export async function answers(
   prompts: ReadonlyMap<string, readonly number[]>,
   stopIds: readonly number[],
   onProgress: (done: number, total: number) => void = () => undefined,
+  recorder: Recorder = { step: (compute) => compute() },
 ): Promise<KnownAnswer['tasks']> {
   const total = (1 + MAX_GREEDY) * (model.config.layers + 1);
   let done = 0;
-  const reference = new Reference(model, readBlock, () => onProgress(++done, total));
+  const reference = new Reference(model, readBlock, () => onProgress(++done, total), recorder);
+  /** The highest logits after every new token: like a layer, a step of the recorder. */
+  const tops = async (steps: readonly Step[]) => {
+    const hidden = await reference.hidden(steps);
+    const record = await recorder.step(async () => {
+      const rows = (await reference.logits(hidden, steps)).map(topLogits);
+      return Float64Array.from(rows.flat().flatMap(({ id, logit }) => [id, logit]));
+    });
+    const entry = (at: number) => ({ id: record[at] ?? 0, logit: record[at + 1] ?? 0 });
+    const width = record.length / hidden.length; // of a row: TOP, or a smaller vocabulary, twice
+    return hidden.map((_, m) =>
+      Array.from({ length: width / 2 }, (__, place) => entry(m * width + 2 * place)),
+    );
+  };
   const steps = [...prompts].map(([task, tokens]) => ({ sequence: reference.start(task), tokens }));
-  const logits = [...(await reference.forward(steps))];
+  const found = await tops(steps);
   let running = steps.map(({ sequence, tokens }) => {
-    const top = logits.splice(0, tokens.length).map(topLogits);
+    const top = found.splice(0, tokens.length);
     const answer: TaskAnswer = { tokens: [...tokens], top, greedy: [] };
     return { sequence, answer, next: clearBest(top.at(-1) ?? [], stopIds) };
   });
@@ -58,11 +73,11 @@ export async function answers(
       return next !== null;
     });
     if (running.length === 0 || length === MAX_GREEDY) break;
-    const rows = await reference.forward(
+    const rows = await tops(
       running.map(({ sequence, next }) => ({ sequence, tokens: [next ?? 0] })),
     );
     running.forEach((one, i) => {
-      one.next = clearBest(topLogits(rows[i] ?? new Float64Array()), stopIds);
+      one.next = clearBest(rows[i] ?? [], stopIds);
     });
   }
   onProgress(total, total);

@@ -103,7 +103,7 @@ describe('npm run convert', () => {
     expect(await command('--help')).toMatchObject({ code: 0, error: '' });
   });
 
-  it('cleans up after an interrupt and leaves the older package', async () => {
+  it('keeps what is whole after an interrupt, and leaves the older package', async () => {
     const out = join(parent, 'kept');
     await command(checkpoint, '--out', out);
     const layers = 60;
@@ -113,15 +113,18 @@ describe('npm run convert', () => {
     });
     const { child, ended } = start([large, '--out', out, '--shard-bytes', '65536']);
     const shards = async (): Promise<number> => {
-      const partial = (await readdir(parent)).find((name) => name.startsWith('kept.partial-'));
+      const partial = (await readdir(parent)).find((name) => name === 'kept.partial');
       return partial === undefined ? 0 : (await readdir(join(parent, partial))).length;
     };
     for (let i = 0; i < 3000 && (await shards()) < 2; i++) await sleep(5);
     child.kill('SIGINT');
     const result = await ended;
     expect(result).toMatchObject({ code: 130, out: '' });
-    expect(result.error).toContain('interrupted');
+    expect(result.error).toContain('interrupted; run the same command again to go on');
     expect((await readManifest(out)).config.layers).toBe(2);
-    expect((await readdir(parent)).filter((name) => name.startsWith('kept'))).toEqual(['kept']);
+    expect((await readdir(parent)).filter((name) => name.startsWith('kept')).sort()).toEqual([
+      'kept',
+      'kept.partial',
+    ]);
   });
 });

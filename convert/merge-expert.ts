@@ -7,7 +7,7 @@ import { stopIfAborted } from './files.ts';
 import { answers } from './known-answer.ts';
 import { replaceFolder } from './output.ts';
 import { blockReader, readListed, readManifest } from './reader.ts';
-import { ShardWriter } from './shards.ts';
+import { writeShards } from './shards.ts';
 import { tolerance } from './tolerance.ts';
 
 export interface MergeOptions {
@@ -35,22 +35,20 @@ export async function mergeExpert(options: MergeOptions): Promise<Manifest> {
   const kept = new Set(tensors.flatMap(({ blocks }) => blocks.map(({ file }) => file)));
   const files = old.files.filter(({ name }) => kept.has(name) || name === 'tokenizer.json');
   let manifest: Manifest | null = null;
-  await replaceFolder(options.out, async (folder) => {
+  await replaceFolder(options.out, null, async (folder) => {
     for (const [i, file] of files.entries()) {
       stopIfAborted(signal);
       await writeFile(join(folder, file.name), await readListed(source, file), { flush: true });
       onProgress?.('base', i + 1, files.length);
     }
-    const writer = new ShardWriter(folder, 'adapter', options.shardBytes);
-    for (const tensor of adapter.tensors) {
-      stopIfAborted(signal);
-      await writer.add(tensor);
-    }
-    await writer.finish();
+    const { shardBytes } = options;
+    const added = await writeShards(folder, 'adapter', adapter.tensors, shardBytes, () =>
+      stopIfAborted(signal),
+    );
     const draft: Manifest = {
       ...old,
-      files: [...files, ...writer.files],
-      tensors: [...tensors, ...writer.tensors],
+      files: [...files, ...added.files],
+      tensors: [...tensors, ...added.tensors],
       adapter: adapter.info,
       knownAnswer: null,
     };

@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { convert } from './convert.ts';
 import { readManifest } from './reader.ts';
 import { checkpointFiles, f32, folderOf, mergedAdapterFiles, modelTensors } from './testing.ts';
 import { failure, run } from './testing-run.ts';
@@ -9,7 +10,7 @@ import { failure, run } from './testing-run.ts';
 describe('a conversion that fails', () => {
   /** Throws in the midst of the weights, and in the midst of the known answers. */
   const stops = [
-    ['weights', 7],
+    ['weights', 5],
     ['known answer', 3],
   ] as const;
 
@@ -42,15 +43,21 @@ describe('a conversion that fails', () => {
     expect(await readdir(parent)).toEqual(['package']);
   });
 
-  it('stops when it is told to', async () => {
+  it('stops when it is told to, keeps what is whole, and goes on with it', async () => {
     const parent = await folderOf({});
     const stop = new AbortController();
     const onProgress = (phase: string, done: number) => {
       if (phase === 'weights' && done > 30_000) stop.abort();
     };
-    const options = { out: join(parent, 'package'), onProgress, signal: stop.signal };
-    expect(await failure(run(checkpointFiles(), null, options))).toContain('Cancelled');
-    expect(await readdir(parent)).toEqual([]);
+    const checkpoint = await folderOf(checkpointFiles());
+    const options = { checkpoint, adapter: null, out: join(parent, 'package'), shardBytes: 4096 };
+    const stopped = convert({ ...options, onProgress, signal: stop.signal });
+    expect(await failure(stopped)).toContain('Cancelled');
+    expect(await readdir(parent)).toEqual(['package.partial']);
+    const started: number[] = [];
+    await convert({ ...options, onProgress: (_, done) => started.push(done) });
+    expect(started[0]).toBeGreaterThan(30_000);
+    expect(await readdir(parent)).toEqual(['package']);
   });
 
   it('leaves an older package as it was, and a good one replaces it with what lies beside it', async () => {

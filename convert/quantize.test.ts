@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { floatToHalf, halfToFloat, packQ4, unpackQ4, unpackQ8 } from '../src/format/dtype.ts';
-import { normaliseRows, quantizeQ4, quantizeQ8 } from './quantize.ts';
+import { bitsOfHalf, nearestHalf, normaliseRows, quantizeQ4, quantizeQ8 } from './quantize.ts';
 import vectors from './quantize-vectors.json' with { type: 'json' };
 import { randomNumbers } from './testing.ts';
 
@@ -117,5 +117,29 @@ describe('rows of the head', () => {
     const values = new Float32Array(4);
     normaliseRows(values, 2, 2);
     expect(values).toEqual(new Float32Array(4));
+  });
+});
+
+describe('halves at speed', () => {
+  it('are those of the reference, for every f16 and what lies between two', () => {
+    const wrong: number[] = [];
+    for (let bits = 0; bits < 0x7c00; bits++) {
+      const value = halfToFloat(bits);
+      const next = halfToFloat(Math.min(bits + 1, 0x7bff));
+      for (const one of [
+        value,
+        (value + next) / 2,
+        value * (1 + 2 ** -40),
+        next * (1 - 2 ** -40),
+      ]) {
+        for (const signed of [one, -one]) {
+          const expected = floatToHalf(signed);
+          const half = halfToFloat(expected);
+          const same = nearestHalf(signed) === half; // zeros of either sign
+          if (!same || bitsOfHalf(half) !== (half === 0 ? 0 : expected)) wrong.push(signed);
+        }
+      }
+    }
+    expect(wrong).toEqual([]);
   });
 });

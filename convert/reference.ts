@@ -29,6 +29,14 @@ export interface Step {
   readonly tokens: readonly number[];
 }
 
+/**
+ * Results of the steps of a computation, in their order. What an earlier run has kept is given
+ * back instead of being computed.
+ */
+export interface Recorder {
+  step(compute: () => Promise<Float64Array>): Promise<Float64Array>;
+}
+
 /** Where a row of the pass belongs. */
 interface Row {
   readonly sequence: Sequence;
@@ -41,16 +49,19 @@ export class Reference {
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   readonly #readBlock: (block: TensorBlock) => Promise<Uint8Array>;
   readonly #onLayer: () => void;
+  readonly #recorder: Recorder;
 
   constructor(
     model: ReferenceModel,
     readBlock: (block: TensorBlock) => Promise<Uint8Array>,
     onLayer: () => void = () => undefined,
+    recorder: Recorder = { step: (compute) => compute() },
   ) {
     this.#model = model;
     this.#tensors = tensorByName(model);
     this.#readBlock = readBlock;
     this.#onLayer = onLayer;
+    this.#recorder = recorder;
   }
 
   /** An empty sequence under the gates of a task. */
@@ -61,20 +72,54 @@ export class Reference {
 
   /** Logits [V] after every new token, in the order of the steps and their tokens. */
   async forward(steps: readonly Step[]): Promise<Rows> {
-    const { layers, normEps, tiedHead } = this.#model.config;
-    const rows = steps.flatMap(({ sequence, tokens }) =>
-      tokens.map((token, i): Row => ({ sequence, token, position: sequence.length + i })),
-    );
+    return this.logits(await this.hidden(steps), steps);
+  }
+
+  /** What leaves the last layer, [M, D]. Every layer is a step of the recorder. */
+  async hidden(steps: readonly Step[]): Promise<Rows> {
+    const rows = rowsOf(steps);
     let x = await this.#embed(rows);
-    for (let layer = 0; layer < layers; layer++) {
-      x = await this.#layer(layer, x, rows);
+    for (let layer = 0; layer < this.#model.config.layers; layer++) {
+      x = await this.#recordedLayer(layer, x, rows);
       this.#onLayer();
     }
     for (const { sequence, tokens } of steps) sequence.length += tokens.length;
-    const normed = rmsNorm(x, await this.#matrix('norm'), normEps);
-    const logits = await this.#linear(tiedHead ? 'embed' : 'head', normed, rows);
+    return x;
+  }
+
+  /** Logits [M, V] of what `hidden` gave for these steps. */
+  async logits(hidden: Rows, steps: readonly Step[]): Promise<Rows> {
+    const { normEps, tiedHead } = this.#model.config;
+    const normed = rmsNorm(hidden, await this.#matrix('norm'), normEps);
+    const logits = await this.#linear(tiedHead ? 'embed' : 'head', normed, rowsOf(steps));
     this.#onLayer();
     return logits;
+  }
+
+  /** A layer's output, its keys and its values are all that the rest of the pass needs of it. */
+  async #recordedLayer(layer: number, x: Rows, rows: readonly Row[]): Promise<Rows> {
+    const { config } = this.#model;
+    const cached = config.kvHeads * config.headDim;
+    let output: Rows | null = null;
+    const record = await this.#recorder.step(async () => {
+      output = await this.#layer(layer, x, rows);
+      const keys = rows.map(({ sequence, position }) => sequence.keys[layer]?.[position]);
+      const values = rows.map(({ sequence, position }) => sequence.values[layer]?.[position]);
+      const parts = [...output, ...keys, ...values].map((part) => part ?? new Float64Array());
+      const joined = new Float64Array(rows.length * (config.width + 2 * cached));
+      parts.reduce((at, part) => (joined.set(part, at), at + part.length), 0);
+      return joined;
+    });
+    if (output !== null) return output;
+    const slice = (from: number, size: number) =>
+      rows.map((_, m) => record.slice(from + m * size, from + (m + 1) * size));
+    const keysAt = rows.length * config.width;
+    const [keys, values] = [slice(keysAt, cached), slice(keysAt + rows.length * cached, cached)];
+    rows.forEach(({ sequence }, m) => {
+      sequence.keys[layer]?.push(keys[m] ?? new Float64Array());
+      sequence.values[layer]?.push(values[m] ?? new Float64Array());
+    });
+    return slice(0, config.width);
   }
 
   async #embed(rows: readonly Row[]): Promise<Rows> {
@@ -224,6 +269,13 @@ export class Reference {
     if (tensor === undefined) throw new Error(`no tensor ${name}`);
     return tensor;
   }
+}
+
+/** The rows of a pass whose steps have not been added to their sequences. */
+function rowsOf(steps: readonly Step[]): readonly Row[] {
+  return steps.flatMap(({ sequence, tokens }) =>
+    tokens.map((token, i): Row => ({ sequence, token, position: sequence.length + i })),
+  );
 }
 
 /** y[m][first + n] = weights[n, :] . x[m] for weights [N, columns]. */

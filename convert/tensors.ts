@@ -7,14 +7,25 @@ export interface PackageTensor {
   readonly name: string;
   readonly dtype: TensorInfo['dtype'];
   readonly shape: readonly number[];
-  /** Fills `block` (blockBytes zeros) with rows [from, to). */
-  write(from: number, to: number, block: Uint8Array): Promise<void>;
+  /** Fills `block` (blockBytes zeros) with rows [from, to); null where nothing is rounded. */
+  write(from: number, to: number, block: Uint8Array): Promise<RoundingError | null>;
+}
+
+/** What rounding did to some weights: sums of their squares and of the squared differences. */
+export interface RoundingError {
+  readonly squares: number;
+  readonly error: number;
 }
 
 /** Some consecutive rows of a quantized tensor: several of them are fused into one. */
 export interface RowPart {
   readonly rows: number;
-  read(from: number, to: number): Promise<Quantized>;
+  read(from: number, to: number): Promise<Rounded>;
+}
+
+/** Rows in integers; without an error where they came as integers. */
+export interface Rounded extends Quantized {
+  readonly rounding?: RoundingError;
 }
 
 /** So many values are held in f32 at once. */
@@ -29,19 +40,29 @@ export function quantizedTensor(
 ): PackageTensor {
   const chunk = Math.max(1, Math.floor(CHUNK_VALUES / columns));
   const rows = parts.reduce((sum, part) => sum + part.rows, 0);
-  const write = async (from: number, to: number, block: Uint8Array): Promise<void> => {
+  const write = async (from: number, to: number, block: Uint8Array) => {
+    const sums = { squares: 0, error: 0 };
+    let rounded = false;
     const plane = qPlaneBytes(dtype, to - from, columns);
     let first = 0; // row of the tensor where the part begins
     for (const part of parts) {
       const end = Math.min(to, first + part.rows);
       for (let row = Math.max(from, first); row < end; row += chunk) {
-        const { q, scale } = await part.read(row - first, Math.min(end, row + chunk) - first);
+        const { q, scale, rounding } = await part.read(
+          row - first,
+          Math.min(end, row + chunk) - first,
+        );
         const scaleBytes = new Uint8Array(scale.buffer, scale.byteOffset, scale.byteLength);
         block.set(q, qPlaneBytes(dtype, row - from, columns));
         block.set(scaleBytes, plane + ((row - from) * columns * 2) / GROUP_SIZE);
+        if (rounding === undefined) continue;
+        rounded = true;
+        sums.squares += rounding.squares;
+        sums.error += rounding.error;
       }
       first += part.rows;
     }
+    return rounded ? sums : null;
   };
   return { name, dtype, shape: [rows, columns], write };
 }
@@ -54,9 +75,9 @@ export function plainTensor(
 ): PackageTensor {
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const rowBytes = bytes.length / (shape[0] ?? 1);
-  const write = (from: number, to: number, block: Uint8Array): Promise<void> => {
+  const write = (from: number, to: number, block: Uint8Array) => {
     block.set(bytes.subarray(from * rowBytes, to * rowBytes));
-    return Promise.resolve();
+    return Promise.resolve(null);
   };
   return { name, dtype: values instanceof Float32Array ? 'f32' : 'f16', shape, write };
 }

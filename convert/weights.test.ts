@@ -1,3 +1,5 @@
+import { stat, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { failureName } from '../src/failure.ts';
 import { writeSafetensors } from '../src/format/safetensors.ts';
@@ -89,6 +91,17 @@ describe('weights', () => {
     expect(text).toMatch(/BadCheckpoint: .*model\.safetensors: safetensors: 23 bytes of data/);
   });
 
+  it('whose file becomes shorter while it is read are named', async () => {
+    const folder = await folderOf({ 'model.safetensors': writeSafetensors({ a: numbers }) });
+    const weights = await Weights.open(folder, 'model');
+    const path = join(folder, 'model.safetensors');
+    await truncate(path, (await stat(path)).size - 5);
+    expect(await failure(() => weights.rows('a', 0, 3))).toMatch(
+      /^BadCheckpoint: .*model\.safetensors: tensor a, row 0: file ends at byte \d+$/,
+    );
+    await weights.close();
+  });
+
   it.each([NaN, Infinity, 70000, -1e9])('that hold %f are refused', async (value) => {
     const tensor = f32([3, 2], (i) => (i === 4 ? value : 1));
     const weights = await openOf({ 'model.safetensors': writeSafetensors({ a: tensor }) });
@@ -96,6 +109,25 @@ describe('weights', () => {
     expect(await failure(() => weights.rows('a', 1, 3))).toContain(
       `tensor a, row 2: ${value} is outside the range of f16`,
     );
+    await weights.close();
+  });
+
+  it.each([
+    [0x477f, 65280],
+    [0xc77f, -65280],
+    [0x4780, null],
+    [0xc780, null],
+    [0x7f80, null],
+    [0xffc0, null],
+  ])('in bf16 of bits %i are %s', async (bits, value) => {
+    const halves = Uint16Array.of(0x3f80, 0x3f80, bits, 0);
+    const tensor = { dtype: 'BF16', shape: [2, 2], bytes: new Uint8Array(halves.buffer) } as const;
+    const weights = await openOf({ 'model.safetensors': writeSafetensors({ a: tensor }) });
+    if (value === null) {
+      expect(await failure(() => weights.rows('a', 0, 2))).toMatch(
+        /tensor a, row 1: .* is outside/,
+      );
+    } else expect([...(await weights.rows('a', 0, 2))]).toEqual([1, 1, value, 0]);
     await weights.close();
   });
 

@@ -2,7 +2,8 @@ import type { FileHandle } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import * as v from 'valibot';
 import { Failure, failureName } from '../src/failure.ts';
-import { toFloat32, type SafetensorsDtype } from '../src/format/safetensors.ts';
+import { bfloatsToFloats } from '../src/format/dtype.ts';
+import { halvesOf, toFloat32, type SafetensorsDtype } from '../src/format/safetensors.ts';
 import { check, exists, openFile, readJson } from './files.ts';
 import { ggufTensors } from './formats/gguf-model.ts';
 import { openGguf } from './formats/gguf.ts';
@@ -14,6 +15,9 @@ import { openTorch } from './formats/torch.ts';
 const LARGEST = 65504;
 /** More is never asked for at once: a tensor that says otherwise is not what it seems. */
 const MAX_READ_BYTES = 1 << 30;
+
+/** The size bits of the largest bf16 that is not beyond `LARGEST`: 65280. */
+const LARGEST_BFLOAT = 0x477f;
 
 /** Names without folders, in which a listing may look for tensors. */
 const index = v.looseObject({
@@ -160,7 +164,13 @@ export class Weights {
     const { file, tensor } = this.#place(name);
     const values = tensor.shape.slice(1).reduce((product, one) => product * one, to - from);
     if (values > MAX_READ_BYTES / 8) throw this.#bad(file, `tensor ${name}: too large to read`);
-    return tensor.rowBytes(from, to);
+    try {
+      return await tensor.rowBytes(from, to);
+    } catch (cause) {
+      // The file has become shorter since it was opened.
+      if (failureName(cause) !== 'ShardTruncated' || !(cause instanceof Error)) throw cause;
+      throw this.#bad(file, `tensor ${name}, row ${from}: ${cause.message}`, cause);
+    }
   }
 
   /**
@@ -169,7 +179,13 @@ export class Weights {
    */
   async rows(name: string, from: number, to: number): Promise<Float32Array<ArrayBuffer>> {
     const { file, tensor } = this.#place(name);
-    const values = toFloat32(tensor.dtype, await this.rowBytes(name, from, to));
+    const bytes = await this.rowBytes(name, from, to);
+    if (tensor.dtype === 'BF16') {
+      // The same as below in one pass: large checkpoints are bf16.
+      const { values, largest } = bfloatsToFloats(halvesOf(bytes));
+      if (largest <= LARGEST_BFLOAT) return values;
+    }
+    const values = toFloat32(tensor.dtype, bytes);
     for (let i = 0; i < values.length; i++) {
       const value = values[i] ?? 0;
       if (Math.abs(value) <= LARGEST) continue; // false for NaN
@@ -196,7 +212,7 @@ export class Weights {
     return place;
   }
 
-  #bad(file: string, what: string): Failure {
-    return new Failure('BadCheckpoint', `${join(this.#folder, file)}: ${what}`);
+  #bad(file: string, what: string, cause?: Error): Failure {
+    return new Failure('BadCheckpoint', `${join(this.#folder, file)}: ${what}`, { cause });
   }
 }

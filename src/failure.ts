@@ -7,6 +7,7 @@ const names = [
   'NoWebGpu', // no WebGPU adapter: an old browser, a blocked or missing GPU driver
   'DeviceLost', // the GPU went away while we used it
   'DeviceLimit', // the GPU cannot hold what the model needs
+  'CpuLimit', // what ONNX Runtime on the CPU cannot hold or run
   'WrongNumbers', // the known-answer test did not come out as recorded
   'BadManifest', // a manifest that does not follow the format
   'BadTokenizer', // a tokenizer.json outside the strict subset
@@ -17,7 +18,7 @@ const names = [
   'ShardTruncated', // fewer or more bytes than the manifest says
   'ShardCorrupt', // the right number of bytes, the wrong hash
   'Offline', // the network did not answer and the file is not stored here
-  'StorageFull', // the browser gives no more room
+  'StorageFull', // the browser, or the disk, gives no more room
   'StorageBlocked', // the browser gives no storage at all (private window, policy)
   'PromptTooLong', // the conversation does not fit the model's memory
   'EmptyPrompt', // nothing was typed

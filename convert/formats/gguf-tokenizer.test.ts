@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Tokenizer } from '../../src/text/tokenizer.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
 import { openGguf } from './gguf.ts';
+import { sentencePieceTokenizer } from './sentencepiece.ts';
 import { ggufOf, memorySource, type GgufParts } from './testing.ts';
 
 interface TokenizerJson {
@@ -53,7 +54,8 @@ describe('the tokenizer of a GGUF file', () => {
   });
 
   it.each([
-    [{ 'tokenizer.ggml.model': [8, 'llama'] }, /llama tokenizer, qwen2; convert makes one of gpt2/],
+    [{ 'tokenizer.ggml.model': [8, 't5'] }, /t5 tokenizer, qwen2; convert makes one of llama or/],
+    [{ 'tokenizer.ggml.model': [8, 'llama'] }, /scores is no list of numbers; put the tokenizer/],
     [{ 'tokenizer.ggml.pre': [8, 'tekken'] }, /gpt2 tokenizer, tekken; .* put the tokenizer\.json/],
     [{ 'tokenizer.ggml.tokens': [5, 1] }, /tokens is no list of texts/],
     [{ 'tokenizer.ggml.tokens': [9, ['a', 'a']] }, /a piece stands twice/],
@@ -62,6 +64,35 @@ describe('the tokenizer of a GGUF file', () => {
     await expect(made({ ...metadata, ...(changes as GgufParts['metadata']) })).rejects.toThrow(
       message,
     );
+  });
+
+  it('of SentencePiece gives the tokens that its tokenizer.model gives', async () => {
+    for (const name of ['plain', 'prefix', 'ties']) {
+      const file = new URL(`../fixtures/sentencepiece/${name}.model`, import.meta.url);
+      const text = sentencePieceTokenizer(new Uint8Array(readFileSync(file)));
+      const { pieces, scores, ...json } = JSON.parse(text) as {
+        pieces: string[];
+        scores: number[];
+        special: number[];
+        user_defined: number[];
+      };
+      const kindOf = (piece: string, id: number) => {
+        if (json.special.includes(id)) return id === 0 ? 2 : 3;
+        if (json.user_defined.includes(id)) return 4;
+        return piece.startsWith('<0x') ? 6 : 1;
+      };
+      const own = await made({
+        'tokenizer.ggml.model': [8, 'llama'],
+        'tokenizer.ggml.pre': [8, 'default'],
+        'tokenizer.ggml.tokens': [9, [...pieces, '[PAD2000]']],
+        'tokenizer.ggml.scores': [9, [...scores, -1000]],
+        'tokenizer.ggml.token_type': [9, [...pieces.map(kindOf), 5]],
+        ...(name === 'prefix' ? {} : { 'tokenizer.ggml.add_space_prefix': [7, 0] }),
+      });
+      const original = Tokenizer.fromBytes(new TextEncoder().encode(text));
+      expect(own.vocab).toBe(original.vocab);
+      for (const one of cases.texts) expect(own.encode(one), one).toEqual(original.encode(one));
+    }
   });
 
   it('may be missing altogether', async () => {

@@ -10,7 +10,7 @@ import { Reference } from '../reference.ts';
 import { checkpointFiles, folderOf, mergedAdapterFiles } from '../testing.ts';
 import { run } from '../testing-run.ts';
 import { OnnxSession, parseExternal } from './testing.ts';
-import { onnxModel } from './write.ts';
+import { onnxModel } from '../../src/onnx/model.ts';
 
 const fixtures = join(import.meta.dirname, '../../e2e/fixtures');
 
@@ -55,7 +55,7 @@ describe.each(packages)('model.onnx of %s', (name) => {
     const { tasks, tensors } = await readGolden(name);
     const manifest = await readManifest(folder);
     const { vocab } = manifest.config;
-    const model = onnxModel(manifest, 0);
+    const model = onnxModel(manifest);
     expect(Object.keys(tasks).length).toBeGreaterThan(0);
     for (const [task, { prompt_tokens: prompt, greedy_tokens: greedy }] of Object.entries(tasks)) {
       const session = await OnnxSession.open(model, manifest, folder, task);
@@ -82,7 +82,7 @@ describe.each(packages)('model.onnx of %s', (name) => {
 
   it('takes every number of the shards from where it lies, none twice, and adds few', async () => {
     const manifest = await readManifest(folder);
-    const model = onnxModel(manifest, 0);
+    const model = onnxModel(manifest);
     const places = parseExternal(model);
     for (const { file, offset, bytes } of places) {
       const info = manifest.files.find((one) => one.name === file);
@@ -119,13 +119,16 @@ describe('a package whose tensors are cut into many blocks', () => {
     const tokens = [5, 287, 31, 32, 100, 0, 64, 250];
     const reference = new Reference(manifest, blockReader(out));
     const rows = await reference.forward([{ sequence: reference.start('evidiag'), tokens }]);
-    const session = await OnnxSession.open(onnxModel(manifest, 0), manifest, out, 'evidiag');
-    expect(worst(await session.run(tokens), rows.at(-1) ?? [])).toBeLessThan(TOLERANCE);
-    session.clear();
-    for (const [i, token] of tokens.entries()) {
-      expect(worst(await session.run([token]), rows[i] ?? [])).toBeLessThan(TOLERANCE);
+    for (const unpacked of [false, true]) {
+      const model = onnxModel(manifest, { unpacked });
+      const session = await OnnxSession.open(model, manifest, out, 'evidiag');
+      expect(worst(await session.run(tokens), rows.at(-1) ?? [])).toBeLessThan(TOLERANCE);
+      session.clear();
+      for (const [i, token] of tokens.entries()) {
+        expect(worst(await session.run([token]), rows[i] ?? [])).toBeLessThan(TOLERANCE);
+      }
+      await session.close();
     }
-    await session.close();
   });
 });
 
@@ -139,15 +142,15 @@ describe('what ONNX Runtime cannot run', () => {
         return { name: `layers.${i}.gate_up`, dtype: 'q4' as const, shape, blocks: [] };
       }),
     });
-    const refused = () => onnxModel(grown(24), 0);
-    expect(refused).toThrow(expect.objectContaining({ name: 'DeviceLimit' }));
+    const refused = () => onnxModel(grown(24));
+    expect(refused).toThrow(expect.objectContaining({ name: 'CpuLimit' }));
     expect(refused).toThrow(/need 3\.78 GiB .* 32-bit WebAssembly has 4\.00 GiB/);
   });
 
   it('is refused where heads are too narrow to be turned', async () => {
     const manifest = await readManifest(join(fixtures, 'tiny'));
     const narrow = { ...manifest, config: { ...manifest.config, headDim: 24 } };
-    expect(() => onnxModel(narrow, 0)).toThrow(/headDim 24: .* whole 16s/);
+    expect(() => onnxModel(narrow)).toThrow(/headDim 24: .* whole 16s/);
   });
 });
 

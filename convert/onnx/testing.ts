@@ -1,10 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-web';
+import protobuf from 'protobufjs/light.js';
 import * as v from 'valibot';
 import type { Manifest } from '../../src/format/manifest.ts';
-import type { Place } from './graph.ts';
-import { decodeModel } from './proto.ts';
+import type { Place } from '../../src/onnx/graph.ts';
+import { messages } from '../../src/onnx/proto.ts';
 
 /** A written `model.onnx` in ONNX Runtime's WebAssembly, as a page would run it; for tests. */
 
@@ -98,6 +99,14 @@ const StoredTensors = v.object({
     ),
   }),
 });
+
+/** The messages of an .onnx file, read by protobufjs itself. */
+function decodeModel(bytes: Uint8Array): unknown {
+  const nested = Object.entries(messages).map(([name, fields]) => [name, { fields }] as const);
+  const root = protobuf.Root.fromJSON({ nested: Object.fromEntries(nested) });
+  const type = root.lookupType('ModelProto');
+  return type.toObject(type.decode(bytes));
+}
 
 /** Where the stored tensors of a model lie. */
 export function parseExternal(model: Uint8Array): Place[] {

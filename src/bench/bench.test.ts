@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { decoderGraph } from '../../convert/onnx/decoder.ts';
+import { decoderGraph } from '../onnx/decoder.ts';
 import { blockReader, readManifest } from '../../convert/reader.ts';
 import { Reference } from '../../convert/reference.ts';
 import { verify } from '../../convert/verify.ts';
@@ -80,7 +80,7 @@ describe('a random package', () => {
       ),
     );
     expect(one).toEqual(other);
-    expect(decoderGraph(manifest, 0).node.length).toBeGreaterThan(20);
+    expect(decoderGraph(manifest, {}).node.length).toBeGreaterThan(20);
   });
 });
 

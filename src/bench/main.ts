@@ -38,6 +38,7 @@ const program = new Command('bench')
 addModel(program);
 addShape(program);
 addPage(program);
+addApp(program);
 await program.parseAsync();
 process.exit(0); // Dawn keeps the process alive
 
@@ -99,6 +100,21 @@ function addPage(parent: Command): void {
     const result = await benchPage({ ...flags, promptTokens, shape: shapeOf(flags), command, log });
     await write('page', result, flags, result);
   });
+}
+
+function addApp(parent: Command): void {
+  const app = parent
+    .command('app')
+    .description('the built app in Chromium, isolated: decode speed at some 256 tokens of context')
+    .addOption(new Option('--backend <name>').choices(['auto', 'webgpu', 'cpu']).default('cpu'))
+    .option('--answers <n>', 'questions asked', number, 10)
+    .option('--hardware', "take Chromium's GPU instead of SwiftShader", false);
+  app.action(
+    async (flags: { backend: 'auto' | 'webgpu' | 'cpu'; answers: number; hardware: boolean }) => {
+      const { benchApp } = await import('./app-run.ts');
+      console.log(JSON.stringify(await benchApp({ ...flags, log }), null, 2));
+    },
+  );
 }
 
 function addOutputOptions(to: Command): void {

@@ -1,9 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { GraphBuilder, MICROSOFT } from '../../convert/onnx/graph.ts';
-import { encodeModel } from '../../convert/onnx/proto.ts';
-import { StoredWeights, type AccuracyLevel } from '../../convert/onnx/weights.ts';
-import { onnxModel } from '../../convert/onnx/write.ts';
+import { GraphBuilder, MICROSOFT } from '../onnx/graph.ts';
+import { encodeModel } from '../onnx/proto.ts';
+import { StoredWeights, type AccuracyLevel } from '../onnx/weights.ts';
+import { onnxModel } from '../onnx/model.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { MATMUL_PAIRS, onnxFiles } from './engine.ts';
 import { withoutAdapter } from './page/package.ts';
@@ -13,7 +13,10 @@ export async function writeOnnxModels(folder: string, manifest: Manifest): Promi
   const plain = withoutAdapter(manifest);
   for (const int8 of [false, true]) {
     const level = int8 ? 4 : 0;
-    await writeFile(join(folder, onnxFiles.model(int8)), onnxModel(plain, level));
+    await writeFile(
+      join(folder, onnxFiles.model(int8)),
+      onnxModel(plain, { accuracyLevel: level }),
+    );
     await writeFile(join(folder, onnxFiles.matmuls(int8)), matmulModel(plain, level));
   }
 }
@@ -22,7 +25,7 @@ export async function writeOnnxModels(folder: string, manifest: Manifest): Promi
 function matmulModel(manifest: Manifest, accuracyLevel: AccuracyLevel): Uint8Array {
   const { width, mlpWidth } = manifest.config;
   const graph = new GraphBuilder();
-  const weights = new StoredWeights(graph, manifest, accuracyLevel);
+  const weights = new StoredWeights(graph, manifest, { accuracyLevel });
   const narrow = graph.input('narrow', 'f32', [1, 'tokens', width]);
   const wide = graph.input('wide', 'f32', [1, 'tokens', mlpWidth]);
   for (let i = 0; i < MATMUL_PAIRS; i++) {

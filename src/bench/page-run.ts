@@ -265,7 +265,7 @@ function ortFolder(): string {
 const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
 /** Chromium; on a machine without a GPU SwiftShader computes, on two cores or all of them. */
-async function launch(hardware: boolean): Promise<Browser> {
+export async function launch(hardware: boolean): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? places.find((place) => existsSync(place));
   if (executablePath === undefined) {
     throw new Error('No Chromium found: install Debian’s `chromium`, or set CHROMIUM to its path.');

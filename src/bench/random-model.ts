@@ -1,6 +1,6 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ShardWriter } from '../../convert/shards.ts';
+import { writeShards } from '../../convert/shards.ts';
 import type { PackageTensor } from '../../convert/tensors.ts';
 import { floatToHalf } from '../format/dtype.ts';
 import { sha256 } from '../format/hash.ts';
@@ -57,11 +57,9 @@ export async function randomPackage(cache: string, shape: Shape): Promise<string
     ['shard', base],
     ['adapter', adapter],
   ] as const) {
-    const writer = new ShardWriter(folder, stem, MAX_SHARD_BYTES);
-    for (const tensor of list) await writer.add(tensor);
-    await writer.finish();
-    files.push(...writer.files);
-    tensors.push(...writer.tensors);
+    const written = await writeShards(folder, stem, list, MAX_SHARD_BYTES);
+    files.push(...written.files);
+    tensors.push(...written.tensors);
   }
   const json = new TextEncoder().encode(JSON.stringify(manifestOf(shape, files, tensors, info)));
   parseManifest(json);
@@ -237,26 +235,26 @@ function randomTensor(
   // Uniform integers have these standard deviations; embeddings are around 1, logits around 3.
   const deviation = { q4: 4.61, q8: 73.9, f16: 1, f32: 1 }[dtype];
   const size = name === 'embed' ? 1 : name === 'head' ? 3 / Math.sqrt(columns) : 1 / Math.sqrt(columns); // prettier-ignore
-  const write = (from: number, to: number, block: Uint8Array): Promise<void> => {
+  const write = (from: number, to: number, block: Uint8Array): Promise<null> => {
     const rows = to - from;
     const plane = qPlaneBytes(dtype, rows, columns);
     const next = randomWords(seed * 65_537 + from);
     if (dtype === 'f32') {
       new Float32Array(block.buffer, block.byteOffset, rows * columns).fill(1);
-      return Promise.resolve();
+      return Promise.resolve(null);
     }
     if (dtype === 'f16') {
       const halves = new Uint16Array(block.buffer, block.byteOffset, rows * columns);
       const bits = floatToHalf(size * 0.5);
       for (let i = 0; i < halves.length; i++) halves[i] = halfNear(bits, next());
-      return Promise.resolve();
+      return Promise.resolve(null);
     }
     const words = new Uint32Array(block.buffer, block.byteOffset, plane / 4);
     for (let i = 0; i < words.length; i++) words[i] = next();
     const scales = new Uint16Array(block.buffer, block.byteOffset + plane, (rows * columns) / GROUP_SIZE); // prettier-ignore
     const bits = floatToHalf(size / deviation);
     for (let i = 0; i < scales.length; i++) scales[i] = halfNear(bits, next());
-    return Promise.resolve();
+    return Promise.resolve(null);
   };
   return { name, dtype, shape, write };
 }

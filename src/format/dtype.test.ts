@@ -1,10 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  bfloatsToFloats,
   bfloatToFloat,
   dequantizeBlock,
   floatToHalf,
   halfToFloat,
+  halvesToFloats,
   packQ4,
   packQ8,
   quantizedBlock,
@@ -60,6 +62,15 @@ describe('f16', () => {
     expect(bfloatToFloat(0x3f80)).toBe(1);
     expect(bfloatToFloat(0xc2f7)).toBe(-123.5);
     expect(bfloatToFloat(0xff80)).toBe(-Infinity);
+  });
+
+  it('are the same one by one and all at once', () => {
+    const all = Uint16Array.from({ length: 1 << 16 }, (_, bits) => bits);
+    expect(halvesToFloats(all)).toEqual(Float32Array.from(all, halfToFloat));
+    const { values, largest } = bfloatsToFloats(all);
+    expect(values).toEqual(Float32Array.from(all, bfloatToFloat));
+    expect(largest).toBe(0x7fff);
+    expect(bfloatsToFloats(Uint16Array.of(0x3f80, 0xc000, 0)).largest).toBe(0x4000);
   });
 });
 

@@ -49,6 +49,31 @@ export function bfloatToFloat(bits: number): number {
 const bfloatWord = new Uint32Array(1);
 const bfloatValue = new Float32Array(bfloatWord.buffer);
 
+/** Many f16 as f32, by a table of all of them. */
+export function halvesToFloats(bits: Uint16Array): Float32Array<ArrayBuffer> {
+  halfValues ??= Float32Array.from({ length: 1 << 16 }, (_, half) => halfToFloat(half));
+  const values = new Float32Array(bits.length);
+  for (let i = 0; i < values.length; i++) values[i] = halfValues[bits[i] ?? 0] ?? 0;
+  return values;
+}
+let halfValues: Float32Array | undefined;
+
+/** Many bf16 as f32, and the largest of them without its sign, as bits: NaN is above infinity. */
+export function bfloatsToFloats(bits: Uint16Array): {
+  values: Float32Array<ArrayBuffer>;
+  largest: number;
+} {
+  const words = new Uint32Array(bits.length);
+  let largest = 0;
+  for (let i = 0; i < words.length; i++) {
+    const one = bits[i] ?? 0;
+    const size = one & 0x7fff;
+    if (size > largest) largest = size;
+    words[i] = one << 16;
+  }
+  return { values: new Float32Array(words.buffer), largest };
+}
+
 /**
  * Packs [N, K] to 4 bits by the plain rule: in each group the value of largest size becomes -8.
  * (The converter searches for better scales; what it writes has this same form.)
@@ -88,8 +113,9 @@ export function packQ8(values: Float32Array, rows: number, columns: number): Qua
 /** (q - 8) * scale, [N, K]. Exact: 4 and 11 bits of mantissa fit an f32. */
 export function unpackQ4({ q, scale }: Quantized, rows: number, columns: number): Float32Array {
   const values = new Float32Array(rows * columns);
+  const steps = halvesToFloats(scale);
   for (let group = 0; group < values.length / GROUP_SIZE; group++) {
-    const step = halfToFloat(scale[group] ?? 0);
+    const step = steps[group] ?? 0;
     const from = group * GROUP_SIZE;
     for (let i = from; i < from + GROUP_SIZE; i += 2) {
       const pair = q[i >> 1] ?? 0;
@@ -103,8 +129,9 @@ export function unpackQ4({ q, scale }: Quantized, rows: number, columns: number)
 /** (q - 128) * scale, [N, K]. Exact: 8 and 11 bits of mantissa fit an f32. */
 export function unpackQ8({ q, scale }: Quantized, rows: number, columns: number): Float32Array {
   const values = new Float32Array(rows * columns);
+  const steps = halvesToFloats(scale);
   for (let group = 0; group < values.length / GROUP_SIZE; group++) {
-    const step = halfToFloat(scale[group] ?? 0);
+    const step = steps[group] ?? 0;
     const from = group * GROUP_SIZE;
     for (let i = from; i < from + GROUP_SIZE; i++) values[i] = ((q[i] ?? 0) - 128) * step;
   }
@@ -138,7 +165,7 @@ export function dequantizeBlock(
   // Copies, so that views of 2 and 4 bytes are aligned; slice() of Node's Buffer would not copy.
   const q = new Uint8Array(bytes.subarray(0, plane));
   if (dtype === 'f32') return new Float32Array(q.buffer);
-  if (dtype === 'f16') return Float32Array.from(new Uint16Array(q.buffer), halfToFloat);
+  if (dtype === 'f16') return halvesToFloats(new Uint16Array(q.buffer));
   const groups = (rows * columns) / GROUP_SIZE;
   const scale = new Uint16Array(new Uint8Array(bytes.subarray(plane, plane + 2 * groups)).buffer);
   return dtype === 'q4'

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import { Failure } from '../failure.ts';
-import { bfloatToFloat, halfToFloat } from './dtype.ts';
+import { bfloatsToFloats, halvesToFloats } from './dtype.ts';
 
 /**
  * A strict reader of safetensors files: 8 bytes of header length, a JSON header, then the tensors
@@ -129,11 +129,16 @@ export function parseSafetensors(file: Uint8Array): ReadonlyMap<string, Safetens
 
 /** The values of an F32, F16 or BF16 tensor. @throws Failure BadCheckpoint for other dtypes */
 export function toFloat32(dtype: SafetensorsDtype, bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  const aligned = new Uint8Array(bytes).buffer; // not slice(): Node's Buffer would not copy
-  if (dtype === 'F32') return new Float32Array(aligned);
-  if (dtype === 'F16') return Float32Array.from(new Uint16Array(aligned), halfToFloat);
-  if (dtype === 'BF16') return Float32Array.from(new Uint16Array(aligned), bfloatToFloat);
+  if (dtype === 'F32') return new Float32Array(new Uint8Array(bytes).buffer); // a copy, aligned
+  if (dtype === 'F16') return halvesToFloats(halvesOf(bytes));
+  if (dtype === 'BF16') return bfloatsToFloats(halvesOf(bytes)).values;
   throw bad(`dtype ${dtype} where F32, F16 or BF16 is needed`);
+}
+
+/** Bytes as numbers of two, where they lie if that is an even place. */
+export function halvesOf(bytes: Uint8Array): Uint16Array {
+  const { buffer, byteOffset, length } = bytes.byteOffset % 2 === 0 ? bytes : new Uint8Array(bytes); // not slice(): see Node's Buffer
+  return new Uint16Array(buffer, byteOffset, length / 2);
 }
 
 /** A file with the given tensors, in their order. */

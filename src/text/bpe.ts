@@ -5,8 +5,19 @@ export interface Merge {
   readonly result: number;
 }
 
-/** Looks a pair of tokens up: its rank (lower merges first) and the token it becomes. */
-export class Merges {
+/** What two neighbours become, and when: lower ranks merge first. */
+export interface Pairs {
+  /** NONE where they do not merge. Several pairs may share a rank. */
+  rank(left: number, right: number): number;
+  /** The token of a pair that merges. */
+  result(left: number, right: number): number;
+}
+
+/** Used in place of an index, a rank or a token: there is none. */
+export const NONE = -1;
+
+/** Pairs that merge in the order of a list. */
+export class Merges implements Pairs {
   readonly #ranks = new Map<number, number>();
   readonly #results: Int32Array;
 
@@ -15,13 +26,12 @@ export class Merges {
     merges.forEach((merge, rank) => this.#ranks.set(pairKey(merge.left, merge.right), rank));
   }
 
-  /** The rank of a pair, -1 where it does not merge. */
   rank(left: number, right: number): number {
-    return this.#ranks.get(pairKey(left, right)) ?? -1;
+    return this.#ranks.get(pairKey(left, right)) ?? NONE;
   }
 
-  result(rank: number): number {
-    return this.#results[rank] ?? -1;
+  result(left: number, right: number): number {
+    return this.#results[this.rank(left, right)] ?? NONE;
   }
 }
 
@@ -30,14 +40,11 @@ function pairKey(left: number, right: number): number {
   return left * 2 ** 20 + right;
 }
 
-/** Used in place of an index: no neighbour there. */
-const NONE = -1;
-
 /**
  * Merges neighbours, lowest rank first and leftmost first among equals, until no pair is left.
  * O(n log n): a linked list of symbols and a heap of possible merges.
  */
-export function mergePiece(symbols: readonly number[], merges: Merges): number[] {
+export function mergePiece(symbols: readonly number[], merges: Pairs): number[] {
   const count = symbols.length;
   if (count < 2) return [...symbols];
   const token = Int32Array.from(symbols); // NONE once merged into the left neighbour
@@ -57,11 +64,12 @@ export function mergePiece(symbols: readonly number[], merges: Merges): number[]
 
   for (let top = heap.pop(); top !== undefined; top = heap.pop()) {
     const { rank, at } = top;
-    // An entry is stale where either neighbour has changed since it was offered.
+    // An entry is stale where either neighbour has changed since it was offered. Where the new
+    // pair has the same rank, this is its turn as well.
     if (token[at] === NONE || rankAt(at) !== rank) continue;
     const right = next[at] ?? NONE;
     const after = next[right] ?? NONE;
-    token[at] = merges.result(rank);
+    token[at] = merges.result(token[at] ?? NONE, token[right] ?? NONE);
     token[right] = NONE;
     next[at] = after;
     if (after !== NONE) previous[after] = at;

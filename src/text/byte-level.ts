@@ -137,6 +137,7 @@ export function readByteLevel(file: v.InferOutput<typeof byteLevelSchema>): Toke
     byteIds,
     specialIds: special.map(({ id }) => id),
     byteLevel: { split, compose: normalizer !== null, whole: model.ignore_merges, added },
+    sentencePiece: null,
   };
 }
 

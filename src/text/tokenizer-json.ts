@@ -1,13 +1,19 @@
 import * as v from 'valibot';
 import type { Merge } from './bpe.ts';
 import { byteLevelSchema, readByteLevel } from './byte-level.ts';
-import { bad, readMerges, readVocab, vocabFields } from './vocab.ts';
+import {
+  readSentencePiece,
+  sentencePieceSchema,
+  type SentencePieceRules,
+} from './sentencepiece.ts';
+import { bad, byteName, readMerges, readVocab, vocabFields } from './vocab.ts';
 
 /**
  * The strict subsets of tokenizer.json that we read. One is exactly the normalizer, the split and
- * the decoder of `training/tokenizer.py`, BPE with byte fallback, three special tokens; the other
- * is byte-level (`byte-level.ts`). A field that the subset lacks is refused: it could change what
- * a text becomes.
+ * the decoder of `training/tokenizer.py`, BPE with byte fallback, three special tokens; one is
+ * byte-level (`byte-level.ts`); one is what convert makes of a SentencePiece model
+ * (`sentencepiece.ts`). A field that the subset lacks is refused: it could change what a text
+ * becomes.
  */
 
 const SPLIT_REGEX = '▁?[A-Za-z]+|[0-9]|[一-鿿]+|[^A-Za-z0-9一-鿿]';
@@ -67,7 +73,7 @@ const schema = v.strictObject({
   }),
 });
 
-/** What a tokenizer of either kind is made of. */
+/** What a tokenizer of any kind is made of. */
 export interface TokenizerData {
   readonly pieces: readonly string[]; // [V], by id
   readonly ids: ReadonlyMap<string, number>; // of pieces that text may become by merging
@@ -76,6 +82,8 @@ export interface TokenizerData {
   readonly specialIds: readonly number[];
   /** Null where characters that the vocabulary lacks fall back to bytes. */
   readonly byteLevel: ByteLevelRules | null;
+  /** Null where text is cut before it is merged, and merges have an order of their own. */
+  readonly sentencePiece: SentencePieceRules | null;
 }
 
 /** How text is cut and put into bytes where every piece is a run of bytes. */
@@ -91,8 +99,13 @@ export interface ByteLevelRules {
 
 /** Reads a tokenizer.json from outside. @throws Failure BadTokenizer that says what is wrong */
 export function parseTokenizerJson(json: unknown): TokenizerData {
+  if (isSentencePiece(json)) return readSentencePiece(parse(sentencePieceSchema, json));
   if (isByteLevel(json)) return readByteLevel(parse(byteLevelSchema, json));
   return readFallback(parse(schema, json));
+}
+
+function isSentencePiece(json: unknown): boolean {
+  return v.is(v.object({ type: v.literal('sentencepiece-bpe') }), json);
 }
 
 function isByteLevel(json: unknown): boolean {
@@ -114,9 +127,8 @@ function readFallback({ model }: v.InferOutput<typeof schema>): TokenizerData {
     if (ids.get(content) !== id) throw bad(`vocab: ${content} has to be piece ${id}`);
   });
   const byteIds = Array.from({ length: 256 }, (_, byte) => {
-    const name = `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
-    const id = ids.get(name);
-    if (id === undefined) throw bad(`vocab: the byte piece ${name} is missing`);
+    const id = ids.get(byteName(byte));
+    if (id === undefined) throw bad(`vocab: the byte piece ${byteName(byte)} is missing`);
     return id;
   });
   const reserved = new Set([...byteIds, ...SPECIAL_PIECES.keys()]);
@@ -129,5 +141,6 @@ function readFallback({ model }: v.InferOutput<typeof schema>): TokenizerData {
     byteIds,
     specialIds: [...SPECIAL_PIECES.keys()],
     byteLevel: null,
+    sentencePiece: null,
   };
 }

@@ -1,6 +1,8 @@
 import { Failure } from '../failure.ts';
 import { Merges, mergePiece } from './bpe.ts';
 import { bytesOf, lettersOf } from './byte-level.ts';
+import { finder } from './finder.ts';
+import type { SentencePieceRules } from './sentencepiece.ts';
 import { TokenStream } from './stream.ts';
 import { parseTokenizerJson, type ByteLevelRules, type TokenizerData } from './tokenizer-json.ts';
 
@@ -19,8 +21,8 @@ const CACHE_PIECE_LENGTH = 32;
 
 /**
  * Byte-pair encoding with byte fallback, or of bytes alone, as the `tokenizers` library does it for
- * the strict subsets of tokenizer.json that `tokenizer-json.ts` reads. Text never becomes a special
- * token.
+ * the strict subsets of tokenizer.json that `tokenizer-json.ts` reads, or as SentencePiece does it.
+ * Text never becomes a special token.
  */
 export class Tokenizer {
   /** Number of pieces, V. */
@@ -32,6 +34,7 @@ export class Tokenizer {
   readonly #byteOf: ReadonlyMap<number, Uint8Array>;
   readonly #special: ReadonlySet<number>;
   readonly #byteLevel: ByteLevelRules | null;
+  readonly #sentencePiece: SentencePieceRules | null;
   /** Finds added tokens: in what a person types those that are not special, in a template all. */
   readonly #added: { readonly inText: RegExp | null; readonly inTemplate: RegExp | null };
   readonly #meanings: (string | Uint8Array | undefined)[] = [];
@@ -46,6 +49,7 @@ export class Tokenizer {
     this.#byteOf = new Map(data.byteIds.map((id, byte) => [id, Uint8Array.of(byte)]));
     this.#special = new Set(data.specialIds);
     this.#byteLevel = data.byteLevel;
+    this.#sentencePiece = data.sentencePiece;
     const added = [...(data.byteLevel?.added ?? [])];
     const plain = added.filter(([, id]) => !this.#special.has(id));
     this.#added = { inText: finder(plain), inTemplate: finder(added) };
@@ -73,17 +77,19 @@ export class Tokenizer {
 
   /** Token ids of a text. Nothing is added in front; a lone surrogate is read as U+FFFD. */
   encode(text: string): number[] {
-    return this.#encode(text, this.#added.inText);
+    return this.#encode(text, false);
   }
 
-  /** The same of a chat template's own text, in which special tokens of a byte-level one count. */
+  /** The same of a chat template's own text, in which special tokens count (not of training's). */
   encodeTemplate(text: string): number[] {
-    return this.#encode(text, this.#added.inTemplate);
+    return this.#encode(text, true);
   }
 
-  #encode(text: string, added: RegExp | null): number[] {
+  #encode(text: string, inTemplate: boolean): number[] {
     const rules = this.#byteLevel;
     const whole = text.replace(/\p{Surrogate}/gu, '\ufffd');
+    if (this.#sentencePiece !== null) return this.#sentencePiece.encode(whole, inTemplate);
+    const added = inTemplate ? this.#added.inTemplate : this.#added.inText;
     const tokens: number[] = [];
     const cut = (stretch: string): void => {
       const composed = rules === null ? stretch.replaceAll(' ', '▁') : stretch;
@@ -100,6 +106,11 @@ export class Tokenizer {
     }
     cut(whole.slice(end));
     return tokens;
+  }
+
+  /** Whether a text's tokens begin with a space that it did not have: decoding takes it away. */
+  get dummyPrefix(): boolean {
+    return this.#sentencePiece?.dummyPrefix === true;
   }
 
   /** The text of tokens: special tokens and bytes that are not UTF-8 have none. */
@@ -172,12 +183,4 @@ export class Tokenizer {
     }
     return symbols;
   }
-}
-
-/** Finds tokens in text, of several at one place the longest; null where there are none. */
-function finder(added: readonly (readonly [string, number])[]): RegExp | null {
-  if (added.length === 0) return null;
-  const longestFirst = added.map(([content]) => content).sort((a, b) => b.length - a.length);
-  const escaped = longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
-  return new RegExp(escaped.join('|'), 'gu');
 }

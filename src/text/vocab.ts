@@ -48,6 +48,24 @@ export function readVocab(vocab: Record<string, unknown>): Map<string, number> {
   return ids;
 }
 
+/** Pieces by their ids, each once. @throws Failure BadTokenizer */
+export function readPieces(pieces: readonly string[]): Map<string, number> {
+  if (pieces.length > MAX_PIECES) throw bad(`pieces: ${pieces.length} are too many`);
+  const ids = new Map<string, number>();
+  for (const [id, text] of pieces.entries()) {
+    const checked = v.safeParse(piece, text);
+    if (!checked.success) throw bad(`pieces.${id}: ${quote(text)}: ${checked.issues[0].message}`);
+    if (ids.has(text)) throw bad(`pieces.${id}: ${quote(text)} stands twice`);
+    ids.set(text, id);
+  }
+  return ids;
+}
+
+/** How the piece of a byte is called where characters fall back to bytes. */
+export function byteName(byte: number): string {
+  return `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
+}
+
 type JsonMerge = string | [string, string];
 
 export function readMerges(
@@ -80,6 +98,6 @@ export function bad(what: string): Failure {
 }
 
 /** A piece in a message, cut short. */
-function quote(text: string): string {
+export function quote(text: string): string {
   return JSON.stringify(text.slice(0, 40));
 }

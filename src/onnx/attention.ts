@@ -1,4 +1,4 @@
-import type { ModelConfig } from '../../src/format/manifest.ts';
+import type { ModelConfig } from '../format/manifest.ts';
 import type { GraphBuilder } from './graph.ts';
 
 /** What the attention of every layer shares. */

@@ -1,10 +1,10 @@
-import { columnsOf, qPlaneBytes, tensorByName } from '../../src/format/layout.ts';
+import { columnsOf, qPlaneBytes, tensorByName } from '../format/layout.ts';
 import {
   GROUP_SIZE,
   type Manifest,
   type TensorBlock,
   type TensorInfo,
-} from '../../src/format/manifest.ts';
+} from '../format/manifest.ts';
 import { MICROSOFT, type GraphBuilder } from './graph.ts';
 
 /**
@@ -25,19 +25,31 @@ interface Piece {
   readonly scales: string; // f32 [rows, K/32]
 }
 
+/** How matrices are multiplied with. */
+export interface WeightOptions {
+  readonly accuracyLevel?: AccuracyLevel;
+  /**
+   * Makes f32 matrices of the stored ones while a session is made: up to eight times the memory, and
+   * three times as fast in WebAssembly, which unpacks a whole matrix for every product otherwise.
+   */
+  readonly unpacked?: boolean;
+}
+
 export class StoredWeights {
   readonly #graph: GraphBuilder;
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   readonly #accuracyLevel: AccuracyLevel;
+  readonly #unpacked: boolean;
 
   constructor(
     graph: GraphBuilder,
     manifest: Pick<Manifest, 'tensors'>,
-    accuracyLevel: AccuracyLevel,
+    { accuracyLevel = 0, unpacked = false }: WeightOptions,
   ) {
     this.#graph = graph;
     this.#tensors = tensorByName(manifest);
     this.#accuracyLevel = accuracyLevel;
+    this.#unpacked = unpacked;
   }
 
   /** x [1, T, K] times rows [from, to) of a quantized tensor, plus their bias: [1, T, to - from]. */
@@ -49,6 +61,7 @@ export class StoredWeights {
       block_size: GROUP_SIZE,
       accuracy_level: this.#accuracyLevel,
     };
+    if (this.#unpacked) return this.#multiplyUnpacked(x, tensor, rows, bias);
     const parts = this.#pieces(tensor, rows).map(({ q, scales, ...piece }) => {
       const span: [number, number] = [piece.from, piece.from + piece.rows];
       const offset = bias === undefined ? [] : ['', '', this.plain(bias, span)];
@@ -58,6 +71,43 @@ export class StoredWeights {
       });
     });
     return this.#graph.concat(parts, -1);
+  }
+
+  /** The same with f32 matrices, which ONNX Runtime makes of constants while it loads. */
+  #multiplyUnpacked(
+    x: string,
+    tensor: TensorInfo,
+    rows: readonly [number, number],
+    bias?: string,
+  ): string {
+    const graph = this.#graph;
+    const columns = columnsOf(tensor);
+    const parts = this.#pieces(tensor, rows).map((piece) => {
+      const matrix = this.#unpack(piece, bitsOf(tensor), columns);
+      return graph.node('Transpose', [matrix], { attributes: { perm: [1, 0] } });
+    });
+    const product = graph.node('MatMul', [x, graph.concat(parts, -1)]);
+    return bias === undefined ? product : graph.node('Add', [product, this.plain(bias, rows)]);
+  }
+
+  /** Rows of one block in f32 [rows, K]: (q - 8) * scale or (q - 128) * scale, exact in f32. */
+  #unpack({ q, scales, rows }: Piece, bits: number, columns: number): string {
+    const graph = this.#graph;
+    const last = graph.integers('last_axis', [-1]);
+    let values = q;
+    if (bits === 4) {
+      const low = graph.node('BitwiseAnd', [q, graph.bytes('low_bits', [0x0f])]);
+      const attributes = { direction: { string: 'RIGHT' } };
+      const high = graph.node('BitShift', [q, graph.bytes('high_shift', [4])], { attributes });
+      const pairs = [low, high].map((half) => graph.node('Unsqueeze', [half, last]));
+      const shape = graph.integers('group_shape', [0, 0, GROUP_SIZE]);
+      values = graph.node('Reshape', [graph.concat(pairs, -1), shape]);
+    }
+    const zero = graph.constant(`zero${bits}`, [], Float32Array.of(2 ** (bits - 1)));
+    const centred = graph.node('Sub', [graph.cast(values, 'f32'), zero]);
+    const scaled = graph.node('Mul', [centred, graph.node('Unsqueeze', [scales, last])]);
+    const shape = graph.integers(`matrix_shape.${rows}.${columns}`, [rows, columns]);
+    return graph.node('Reshape', [scaled, shape]);
   }
 
   /** Rows of a q8 table: ids i64 [1, T] -> f32 [1, T, K]. */

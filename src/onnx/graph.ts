@@ -76,6 +76,13 @@ export class GraphBuilder {
     return this.constant(name, dims, BigInt64Array.from(list, BigInt));
   }
 
+  /** A list of bytes. */
+  bytes(name: string, values: readonly number[]): string {
+    const bytes = Uint8Array.from(values);
+    this.#initializer.set(name, inlineTensor(name, 'u8', [bytes.length], bytes));
+    return name;
+  }
+
   /** A tensor that lies in a file of the package, once for each name. */
   stored(name: string, type: DataType, dims: readonly number[], place: Place): string {
     this.#initializer.set(name, externalTensor(name, type, dims, place));

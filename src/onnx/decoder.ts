@@ -1,9 +1,9 @@
-import type { Manifest } from '../../src/format/manifest.ts';
+import type { Manifest } from '../format/manifest.ts';
 import { AdapterGraph } from './adapter.ts';
 import { attentionInputs, type AttentionInputs } from './attention.ts';
 import { GraphBuilder, MICROSOFT } from './graph.ts';
 import type { GraphMessage } from './proto.ts';
-import { StoredWeights, type AccuracyLevel } from './weights.ts';
+import { StoredWeights, type WeightOptions } from './weights.ts';
 
 /** What a graph is made of; a package's known answers do not matter to it. */
 export type OnnxModel = Pick<Manifest, 'id' | 'config' | 'tensors' | 'adapter'>;
@@ -22,9 +22,9 @@ interface Stream {
  * [linears, E - 1], the rows of `adapter.gates[task]`. outputs: logits f32 [1, 1, V] of the last
  * token; present.I.key and .value f32 [1, K, S, Dh].
  */
-export function decoderGraph(model: OnnxModel, accuracyLevel: AccuracyLevel): GraphMessage {
+export function decoderGraph(model: OnnxModel, options: WeightOptions): GraphMessage {
   const graph = new GraphBuilder();
-  const builder = new DecoderBuilder(graph, model, accuracyLevel);
+  const builder = new DecoderBuilder(graph, model, options);
   builder.build();
   return graph.build(model.id);
 }
@@ -35,10 +35,10 @@ class DecoderBuilder {
   readonly #weights: StoredWeights;
   readonly #adapter: AdapterGraph | null;
 
-  constructor(graph: GraphBuilder, model: OnnxModel, accuracyLevel: AccuracyLevel) {
+  constructor(graph: GraphBuilder, model: OnnxModel, options: WeightOptions) {
     this.#graph = graph;
     this.#model = model;
-    this.#weights = new StoredWeights(graph, model, accuracyLevel);
+    this.#weights = new StoredWeights(graph, model, options);
     const { adapter } = model;
     this.#adapter = adapter === null ? null : new AdapterGraph(graph, this.#weights, adapter);
   }

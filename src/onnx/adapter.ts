@@ -1,4 +1,4 @@
-import type { AdaptedLinear, AdapterInfo } from '../../src/format/manifest.ts';
+import type { AdaptedLinear, AdapterInfo } from '../format/manifest.ts';
 import type { GraphBuilder } from './graph.ts';
 import type { StoredWeights } from './weights.ts';
 
