@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import process from 'node:process';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import type { Plugin } from 'vite';
+import { defaultClientConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
 import { plant, plantedBugs } from './src/gpu/planted-bugs.ts';
 
@@ -28,13 +29,31 @@ const plantedBug: Plugin = {
   },
 };
 
+/** A cross-origin isolated page may have threads, which the CPU backend uses. */
+const headers = {
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-embedder-policy': 'require-corp',
+};
+
+/** Many servers do not know that .mjs is JavaScript, and browsers refuse a module of another type. */
+const rolldownOptions = {
+  output: {
+    assetFileNames: ({ names }: { names: readonly string[] }) =>
+      names.some((name) => name.endsWith('.mjs'))
+        ? 'assets/[name]-[hash].js'
+        : 'assets/[name]-[hash][extname]',
+  },
+};
+
 export default defineConfig({
   base: './',
+  // ONNX Runtime's files by their addresses, instead of a build that carries one of them inside.
+  resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
   plugins: [svelte(), inlineStylesInDev, ...(process.env['VITEST'] ? [plantedBug] : [])],
-  worker: { format: 'es' },
-  build: { target: 'es2023', chunkSizeWarningLimit: 300 },
-  server: { port, strictPort: true },
-  preview: { port, strictPort: true },
+  worker: { format: 'es', rolldownOptions },
+  build: { target: 'es2023', chunkSizeWarningLimit: 300, rolldownOptions },
+  server: { port, strictPort: true, headers },
+  preview: { port, strictPort: true, headers },
   test: {
     include: ['src/**/*.test.ts', 'convert/**/*.test.ts'],
     testTimeout: 60_000,

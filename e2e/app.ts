@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test as base, type Locator, type Page } from '@playwright/test';
-import { AppServer } from './server.ts';
+import { AppServer, type Backend } from './server.ts';
 
 /** The page as a person sees it. Nothing here knows how it is made. */
 
@@ -34,13 +34,18 @@ export class App {
     this.server = server;
   }
 
-  async open(model?: string): Promise<void> {
-    await this.page.goto(this.server.url(model));
+  async open(model?: string, backend?: Backend): Promise<void> {
+    await this.page.goto(this.server.url(model, backend));
   }
 
-  async openReady(model?: string): Promise<void> {
-    await this.open(model);
+  async openReady(model?: string, backend?: Backend): Promise<void> {
+    await this.open(model, backend);
     await this.ready();
+  }
+
+  /** What computes now, as the page says it. */
+  async backend(): Promise<string> {
+    return (await this.part('backend').getAttribute('data-backend')) ?? '';
   }
 
   async ready(): Promise<void> {
@@ -143,10 +148,10 @@ async function watchText(page: Page): Promise<readonly string[]> {
 }
 
 /** A server and a page for each test; a page that throws, or shows U+FFFD, fails its test. */
-export const test = base.extend<{ server: AppServer; app: App }>({
-  // eslint-disable-next-line no-empty-pattern -- Playwright reads the names of what is needed
-  server: async ({}, use) => {
-    const server = await AppServer.start();
+export const test = base.extend<{ isolated: boolean; server: AppServer; app: App }>({
+  isolated: [false, { option: true }],
+  server: async ({ isolated }, use) => {
+    const server = await AppServer.start({ isolated });
     await use(server);
     await server.close();
   },

@@ -2,7 +2,10 @@ import { expect, test } from './app.ts';
 
 // This browser runs without WebGPU: see the project of this name in playwright.config.ts.
 
-test('without a WebGPU adapter the page says so, and fetches no model', async ({ app, server }) => {
+test('who wants WebGPU and has no adapter is told so, and no model is fetched', async ({
+  app,
+  server,
+}) => {
   await app.open('tiny');
   // Both languages at once: whoever needs this message should need no setting to read it.
   const words = await app.failure('NoWebGpu');
@@ -10,6 +13,10 @@ test('without a WebGPU adapter the page says so, and fetches no model', async ({
   expect(words).toMatch(/[一-鿿]{4}/);
   expect(words).toMatch(/[a-z]+ [a-z]+ [a-z]+/);
   expect(server.requests('/models/')).toEqual([]);
+  // One press, and the CPU does without.
+  await app.part('use-cpu').first().click();
+  await app.ready();
+  expect(await app.backend()).toBe('onnx');
 });
 
 test('danger signs are noticed without a GPU', async ({ app }) => {

@@ -12,6 +12,9 @@ if (chromium === undefined) {
 const common = ['--headless=new', '--no-sandbox'];
 const swiftshader = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
+/** What is tested in a browser that has no WebGPU. */
+const withoutAdapter = ['no-adapter.spec.ts', 'cpu.spec.ts'];
+
 const launch = (args: readonly string[]) => ({
   launchOptions: { executablePath: chromium, args: [...args] },
 });
@@ -30,9 +33,9 @@ export default defineConfig({
   projects: [
     {
       name: 'webgpu',
-      testIgnore: 'no-adapter.spec.ts',
+      testIgnore: withoutAdapter,
       use: launch([...common, ...swiftshader]),
     },
-    { name: 'no-adapter', testMatch: 'no-adapter.spec.ts', use: launch(common) },
+    { name: 'no-adapter', testMatch: withoutAdapter, use: launch(common) },
   ],
 });

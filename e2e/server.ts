@@ -16,6 +16,14 @@ export type Fault =
   | 'slow' // every byte there, in twenty pieces over a second
   | 'dead'; // no answer at all
 
+/** What computes: tests name it. */
+export type Backend = 'auto' | 'webgpu' | 'cpu';
+
+export interface ServerOptions {
+  /** Makes the page cross-origin isolated, so that WebAssembly may have threads. Default false. */
+  readonly isolated?: boolean;
+}
+
 export interface LoggedRequest {
   readonly path: string;
   readonly status: number; // 0 where no answer was given
@@ -24,6 +32,11 @@ export interface LoggedRequest {
 const dist = fileURLToPath(new URL('../dist/', import.meta.url));
 const fixtures = fileURLToPath(new URL('./fixtures/', import.meta.url));
 
+const isolation = {
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-embedder-policy': 'require-corp',
+};
+
 const types: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
@@ -31,6 +44,7 @@ const types: Readonly<Record<string, string>> = {
   '.json': 'application/json',
   '.svg': 'image/svg+xml',
   '.webmanifest': 'application/manifest+json',
+  '.wasm': 'application/wasm',
 };
 
 export class AppServer {
@@ -38,8 +52,11 @@ export class AppServer {
   readonly #faults = new Map<string, Fault>();
   readonly #server: Server;
 
-  private constructor() {
+  private constructor({ isolated = false }: ServerOptions) {
     this.#server = createServer((request, response) => {
+      for (const [name, value] of Object.entries(isolated ? isolation : {})) {
+        response.setHeader(name, value);
+      }
       this.#answer(request, response).catch((error: unknown) => {
         response.destroy(error instanceof Error ? error : new Error(String(error)));
       });
@@ -47,21 +64,21 @@ export class AppServer {
   }
 
   /** Serves `dist/` on a free port; the built app must be there. */
-  static async start(): Promise<AppServer> {
+  static async start(options: ServerOptions = {}): Promise<AppServer> {
     await access(join(dist, 'index.html')).catch((cause: unknown) => {
       throw new Error('dist/ holds no app: run `npm run build` first', { cause });
     });
-    const server = new AppServer();
+    const server = new AppServer(options);
     await new Promise<void>((resolve) => server.#server.listen(0, '127.0.0.1', resolve));
     return server;
   }
 
-  /** The app's address, with the package of that name. */
-  url(model?: string): string {
+  /** The app's address, with the package of that name and what shall compute. */
+  url(model?: string, backend: Backend = 'webgpu'): string {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('the server is closed');
-    const query = model === undefined ? '' : `?model=${model}`;
-    return `http://127.0.0.1:${address.port}/${query}`;
+    const query = new URLSearchParams({ ...(model === undefined ? {} : { model }), backend });
+    return `http://127.0.0.1:${address.port}/?${query}`;
   }
 
   /** Lets every path that starts so fail; the longest such start decides. */

@@ -2,7 +2,7 @@
 //   y[t, h] = softmax_s(q[t, h] . k[s, h'] / sqrt(DH) - slopes[h] (position + t - s)) v[s, h'],
 // s <= position + t, with h' the key-value head that H/K query heads share. Slopes are those of
 // linear biases (ALiBi), zeros where positions are rotary.
-//   qkv: f32 [T, ROW], the queries first; keys, values: [S, K, DH]; y: [T, H, DH]
+//   qkv: f32 [T, ROW], the queries first; keys, values: [S, K, DH], as kv_write makes them; y: [T, H, DH]
 // One workgroup per head (x) and token (z). Positions come in tiles of TILE: the lanes make the
 // scores of a tile, agree on the largest so far, and add the weighted values to sums that are
 // rescaled when the largest changes (softmax online), so any length fits. A sum belongs to one
@@ -12,6 +12,7 @@ override H: u32; // query heads
 override KV_HEADS: u32;
 override DH: u32; // width of one head, a multiple of 4
 override ROW: u32; // floats from one token's queries to the next
+override SCALES: u32 = 0; // the word where the scales of keys and of values begin; 0 for none
 override LANES: u32; // a multiple of DH/4
 override TILE: u32 = 256;
 
@@ -23,8 +24,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4f>;
-@group(0) @binding(2) var<storage, read> keys: array<vec4<elem>>;
-@group(0) @binding(3) var<storage, read> values: array<vec4<elem>>;
+@group(0) @binding(2) var<storage, read> keys: array<cached>;
+@group(0) @binding(3) var<storage, read> values: array<cached>;
 @group(0) @binding(4) var<storage, read> slopes: array<f32>; // [H]
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<elem>>;
 
@@ -37,8 +38,18 @@ var<workgroup> lane_sum: array<vec4f, LANES>;
 
 fn score(start: u32) -> f32 {
   var sum = 0.0;
-  for (var i = 0u; i < DH / 4; i++) { sum += dot(query[i], vec4f(keys[start + i])); }
+  for (var i = 0u; i < DH / 4; i++) { sum += dot(query[i], of_cache(keys[start + i])); }
   return sum;
+}
+
+fn key_scale(place: u32) -> f32 {
+  if (SCALES == 0) { return 1.0; }
+  return of_scale(keys[SCALES + place]);
+}
+
+fn value_scale(place: u32) -> f32 {
+  if (SCALES == 0) { return 1.0; }
+  return of_scale(values[SCALES + place]);
 }
 
 @compute @workgroup_size(LANES)
@@ -48,7 +59,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let column = lane % columns;
   let part = lane / columns;
   let stride = KV_HEADS * columns; // from one position to the next in the cache
-  let head = group.x / (H / KV_HEADS) * columns;
+  let shared_head = group.x / (H / KV_HEADS);
+  let head = shared_head * columns;
   let length = params.position + group.z + 1; // S, the positions this token sees
   let slope = slopes[group.x];
   if (lane < columns) {
@@ -64,7 +76,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var mine = LOWEST;
     for (var i = lane; i < count; i += LANES) {
       let distance = f32(length - 1 - start - i);
-      let s = score((start + i) * stride + head) - slope * distance;
+      let place = (start + i) * KV_HEADS + shared_head;
+      let s = score(place * columns) * key_scale(place) - slope * distance;
       weights[i] = s;
       mine = max(mine, s);
     }
@@ -77,12 +90,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     sum *= shrink;
     for (var i = lane; i < count; i += LANES) {
       let weight = exp(weights[i] - largest);
-      weights[i] = weight;
+      weights[i] = weight * value_scale((start + i) * KV_HEADS + shared_head);
       total += weight;
     }
     workgroupBarrier();
     for (var i = part; i < count; i += parts) {
-      sum += weights[i] * vec4f(values[(start + i) * stride + head + column]);
+      sum += weights[i] * of_cache(values[(start + i) * stride + head + column]);
     }
     workgroupBarrier();
   }

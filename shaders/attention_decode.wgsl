@@ -4,7 +4,8 @@
 //   y[h] = softmax_s(q[h] . k[s, h'] / sqrt(DH) - slopes[h] (position - s)) v[s, h'], s <= position
 // with h' the key-value head that H/K query heads share.
 //   qkv: f32 [H + 2 K, DH]; bias: the same; weight: [2 DH], norm of queries, norm of keys, with NORM
-//   angles: [S, DH/2] of (cos, sin), with TURN, as in rope; keys, values: [S, K, DH]
+//   angles: [S, DH/2] of (cos, sin), with TURN, as in rope; keys, values: [S, K, DH],
+//   with SCALES as bytes with scales, see kv_write
 // One workgroup per head and slice of the cache: `position` earlier tokens make at most SLICES
 // slices of at least LEAST, the others return at once, so one grid serves every length. The new
 // token belongs to the first slice of each head, and nobody reads its place in the cache.
@@ -18,6 +19,7 @@ override DH: u32; // width of one head, a multiple of 4
 override NORM: bool = false;
 override EPS: f32 = 0;
 override TURN: bool = true;
+override SCALES: u32 = 0; // the word where the scales of keys and of values begin; 0 for none
 override SLICES: u32 = 1;
 override LEAST: u32 = 64;
 override LANES: u32; // a multiple of DH/4
@@ -35,13 +37,15 @@ struct Params {
 @group(0) @binding(3) var<storage, read> weight: array<f32>;
 @group(0) @binding(4) var<storage, read> angles: array<vec2f>;
 @group(0) @binding(5) var<storage, read> slopes: array<f32>; // [H]
-@group(0) @binding(6) var<storage, read_write> keys: array<vec4<elem>>;
-@group(0) @binding(7) var<storage, read_write> values: array<vec4<elem>>;
+@group(0) @binding(6) var<storage, read_write> keys: array<cached>;
+@group(0) @binding(7) var<storage, read_write> values: array<cached>;
 @group(0) @binding(8) var<storage, read_write> y: array<vec4<output>>;
 
 const LOWEST = -3.0e38;
 
 var<workgroup> query: array<vec4f, DH / 4>;
+var<workgroup> raw_key: array<vec4f, DH / 4>; // before it is rounded to what the cache holds
+var<workgroup> raw_value: array<vec4f, DH / 4>;
 var<workgroup> new_key: array<vec4f, DH / 4>;
 var<workgroup> weights: array<vec4f, TILE / 4>;
 var<workgroup> lane_value: array<f32, LANES>;
@@ -94,10 +98,39 @@ fn scores(at: vec4u) -> vec4f {
   var sums = vec4f();
   for (var i = 0u; i < DH / 4; i++) {
     sums += query[i] * mat4x4f(
-      vec4f(keys[at.x + i]), vec4f(keys[at.y + i]), vec4f(keys[at.z + i]), vec4f(keys[at.w + i]),
+      of_cache(keys[at.x + i]), of_cache(keys[at.y + i]),
+      of_cache(keys[at.z + i]), of_cache(keys[at.w + i]),
     );
   }
   return sums;
+}
+
+fn key_scales(at: vec4u) -> vec4f {
+  if (SCALES == 0) { return vec4f(1); }
+  let p = SCALES + at;
+  return vec4f(of_scale(keys[p.x]), of_scale(keys[p.y]), of_scale(keys[p.z]), of_scale(keys[p.w]));
+}
+
+fn value_scales(at: vec4u) -> vec4f {
+  if (SCALES == 0) { return vec4f(1); }
+  let p = SCALES + at;
+  return vec4f(
+    of_scale(values[p.x]), of_scale(values[p.y]), of_scale(values[p.z]), of_scale(values[p.w]),
+  );
+}
+
+// The largest size among the values of the new key and of the new value.
+fn new_scales() -> vec2f {
+  var sizes = vec4f();
+  var others = vec4f();
+  for (var i = 0u; i < DH / 4; i++) {
+    sizes = max(sizes, abs(raw_key[i]));
+    others = max(others, abs(raw_value[i]));
+  }
+  return vec2f(
+    max(max(sizes.x, sizes.y), max(sizes.z, sizes.w)),
+    max(max(others.x, others.y), max(others.z, others.w)),
+  );
 }
 
 @compute @workgroup_size(LANES)
@@ -120,13 +153,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (lane < columns) {
     query[lane] = four_turned(head, lane * 4, 0) * inverseSqrt(f32(DH));
     if (slice == 0) {
-      let key = vec4<elem>(four_turned(H + shared_head, lane * 4, DH));
-      let value = vec4<elem>(four_values(H + KV_HEADS + shared_head, lane * 4));
-      new_key[lane] = vec4f(key);
-      new_value = vec4f(value);
-      if (head % (H / KV_HEADS) == 0) {
-        keys[params.position * stride + offset + lane] = key;
-        values[params.position * stride + offset + lane] = value;
+      raw_key[lane] = four_turned(H + shared_head, lane * 4, DH);
+      raw_value[lane] = four_values(H + KV_HEADS + shared_head, lane * 4);
+    }
+  }
+  if (SCALES > 0) { workgroupBarrier(); }
+  if (lane < columns && slice == 0) {
+    var sizes = vec2f(1);
+    var shares = vec2f(1);
+    if (SCALES > 0) {
+      sizes = new_scales();
+      shares = select(vec2f(), 1 / sizes, sizes > vec2f(1e-30));
+    }
+    let key = to_cache(raw_key[lane] * shares.x);
+    let value = to_cache(raw_value[lane] * shares.y);
+    new_key[lane] = of_cache(key) * sizes.x;
+    new_value = of_cache(value) * sizes.y;
+    if (head % (H / KV_HEADS) == 0) {
+      keys[params.position * stride + offset + lane] = key;
+      values[params.position * stride + offset + lane] = value;
+      if (SCALES > 0 && lane == 0) {
+        let place = SCALES + params.position * KV_HEADS + shared_head;
+        keys[place] = to_scale(sizes.x);
+        values[place] = to_scale(sizes.y);
       }
     }
   }
@@ -146,7 +195,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var mine = LOWEST;
     for (var i = lane; i < fours; i += LANES) {
       let p = vec4u(start + i * 4) + vec4u(0, 1, 2, 3);
-      let s = scores(min(p, vec4u(end - 1)) * stride + offset) -
+      let place = min(p, vec4u(end - 1)) * KV_HEADS + shared_head;
+      let s = scores(place * columns) * key_scales(place) -
         slopes[head] * vec4f(vec4u(params.position) - p);
       let known = select(vec4f(LOWEST), s, p < vec4u(end));
       weights[i] = known;
@@ -161,7 +211,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     sum *= shrink;
     for (var i = lane; i < fours; i += LANES) {
       let four = exp(weights[i] - largest);
-      weights[i] = four;
+      let p = min(vec4u(start + i * 4) + vec4u(0, 1, 2, 3), vec4u(end - 1));
+      weights[i] = four * value_scales(p * KV_HEADS + shared_head);
       total += dot(four, vec4f(1));
     }
     workgroupBarrier();
@@ -169,7 +220,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       let p = min(vec4u(start + i * 4) + vec4u(0, 1, 2, 3), vec4u(end - 1));
       let at = p * stride + offset + column;
       sum += mat4x4f(
-        vec4f(values[at.x]), vec4f(values[at.y]), vec4f(values[at.z]), vec4f(values[at.w]),
+        of_cache(values[at.x]), of_cache(values[at.y]),
+        of_cache(values[at.z]), of_cache(values[at.w]),
       ) * weights[i];
     }
     workgroupBarrier();

@@ -10,6 +10,9 @@
 // A team of LANES invocations shares four rows (with SILU four pairs), each lane a share of their
 // groups; z walks the tokens. Nibbles are masked where they stand, not shifted down: x is divided by 16^i
 // instead. The -8 of a group is taken off once: sum (q - 8) x = sum q x - 8 sum x.
+// With INT8, x (with the norm's weight) becomes signed bytes with a scale for every 32 columns, and
+// four products are one instruction: WG lanes stage BYTES groups, multiply them, stage the next.
+// A team's sums are added by shuffles among SUBGROUP lanes, then through workgroup memory.
 
 override K: u32; // columns
 override N: u32; // rows of this block
@@ -27,11 +30,16 @@ override MIDDLE: u32 = 0; // rows of B where the second and the third linear beg
 override LAST: u32 = 0;
 override LINEARS: u32 = 1;
 override ALIGNED: bool = false; // linears begin at multiples of four rows of this block
+override INT8: bool = false;
+override BYTES: u32 = 1; // groups that are staged at a time, with INT8
 override LANES: u32 = 1; // a power of two, divides WG
+override SUBGROUP: u32 = 1; // lanes that can shuffle, a power of two, at most LANES
 override WG: u32 = 64;
 
 const FOLD = 32768u; // workgroups beyond this many go to the next y
 const NIBBLES = vec4u(0xf, 0xf0, 0xf00, 0xf000);
+const LOW = vec4u(0x0f0f0f0f);
+const ONES = 0x01010101u; // four bytes
 const PLACES = vec4f(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0);
 
 @group(0) @binding(0) var<storage, read> w: array<vec4u>;
@@ -45,6 +53,8 @@ var<workgroup> partial: array<vec4f, WG>;
 var<workgroup> partial_pairs: array<vec4f, WG>;
 var<workgroup> partial_squares: array<f32, WG>;
 var<workgroup> staged: array<vec4f, STAGE>;
+var<workgroup> bytes: array<vec4u, BYTES * 2>; // of a group its even columns, then its odd ones
+var<workgroup> byte_scales: array<vec2f, BYTES>; // value of a unit, 8 * the sum of the bytes
 
 // Four columns k of four rows from one half word of each row; column i is scaled by 16^i.
 fn nibbles(q: vec4u) -> mat4x4f {
@@ -119,6 +129,60 @@ fn product(rows: vec4u, token: u32, lane: u32) -> vec4f {
   return sums;
 }
 
+// Turns the groups from `first` on into bytes: the largest value of each is 127.
+fn stage_bytes(token: u32, first: u32, lane: u32) {
+  let end = min(first + BYTES, K / 32);
+  for (var g = first + lane; g < end; g += WG) {
+    var largest = 0.0;
+    for (var i = g * 8; i < g * 8 + 8; i++) {
+      let v = abs(fetch(token, i));
+      largest = max(largest, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    let factor = select(0.0, 1 / largest, largest > 1e-30);
+    var evens: vec4u;
+    var odds: vec4u;
+    var sum = 0;
+    for (var i = 0u; i < 4; i++) {
+      let a = fetch(token, g * 8 + i * 2) * factor;
+      let b = fetch(token, g * 8 + i * 2 + 1) * factor;
+      evens[i] = pack4x8snorm(vec4f(a.xz, b.xz));
+      odds[i] = pack4x8snorm(vec4f(a.yw, b.yw));
+      sum += dot8(evens[i], ONES) + dot8(odds[i], ONES);
+    }
+    bytes[(g - first) * 2] = evens;
+    bytes[(g - first) * 2 + 1] = odds;
+    byte_scales[g - first] = vec2f(largest / 127, f32(8 * sum));
+  }
+}
+
+// Sum of the 32 products of a group of one row.
+fn byte_dot(q: vec4u, evens: vec4u, odds: vec4u) -> i32 {
+  let low = q & LOW;
+  let high = (q >> vec4u(4)) & LOW;
+  return dot8(low.x, evens.x) + dot8(low.y, evens.y) + dot8(low.z, evens.z) + dot8(low.w, evens.w) +
+    dot8(high.x, odds.x) + dot8(high.y, odds.y) + dot8(high.z, odds.z) + dot8(high.w, odds.w);
+}
+
+// `product` of the groups that are staged.
+fn byte_product(rows: vec4u, first: u32, lane: u32) -> vec4f {
+  var sums = vec4f();
+  let end = min(first + BYTES, K / 32);
+  for (var g = first + lane; g < end; g += LANES) {
+    let evens = bytes[(g - first) * 2];
+    let odds = bytes[(g - first) * 2 + 1];
+    let unit = byte_scales[g - first];
+    let products = vec4f(vec4i(
+      byte_dot(w[rows.x + g], evens, odds),
+      byte_dot(w[rows.y + g], evens, odds),
+      byte_dot(w[rows.z + g], evens, odds),
+      byte_dot(w[rows.w + g], evens, odds),
+    ));
+    let scales = vec4f(scale(rows.x + g), scale(rows.y + g), scale(rows.z + g), scale(rows.w + g));
+    sums += scales * unit.x * (products - unit.y);
+  }
+  return sums;
+}
+
 // Sum of the squares of x; x with the norm's weight goes to workgroup memory where it fits.
 fn prepare(token: u32, lane: u32) -> f32 {
   var squares = 0.0;
@@ -143,22 +207,38 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let token = group.z * (K / 4);
   var factor = 1.0;
   if (NORM) { factor = inverseSqrt(prepare(token, lane) / f32(K) + EPS); }
-  var sums = product(rows, token, lane % LANES);
+  var sums = vec4f();
   var pairs = vec4f();
-  if (SILU) { pairs = product(rows + N / 2 * (K / 32), token, lane % LANES); }
+  let second = rows + N / 2 * (K / 32);
+  if (INT8) {
+    for (var first = 0u; first < K / 32; first += BYTES) {
+      if (first > 0) { workgroupBarrier(); }
+      stage_bytes(token, first, lane);
+      workgroupBarrier();
+      sums += byte_product(rows, first, lane % LANES);
+      if (SILU) { pairs += byte_product(second, first, lane % LANES); }
+    }
+  } else {
+    sums = product(rows, token, lane % LANES);
+    if (SILU) { pairs = product(second, token, lane % LANES); }
+  }
   for (var j = lane % LANES; j < P / 4; j += LANES) {
     sums += adapted(row, j, group.z);
     if (SILU) { pairs += adapted(row + N / 2, j, group.z); }
   }
-  if (LANES > 1) {
+  for (var step = 1u; step < SUBGROUP; step *= 2) {
+    sums += shuffled(sums, step);
+    if (SILU) { pairs += shuffled(pairs, step); }
+  }
+  if (LANES > SUBGROUP) {
     partial[lane] = sums;
     if (SILU) { partial_pairs[lane] = pairs; }
     workgroupBarrier();
-    if (lane % LANES != 0) { return; }
-    for (var i = 1u; i < LANES; i++) {
-      sums += partial[lane + i];
-      if (SILU) { pairs += partial_pairs[lane + i]; }
-    }
+  }
+  if (lane % LANES != 0) { return; }
+  for (var i = SUBGROUP; i < LANES; i += SUBGROUP) {
+    sums += partial[lane + i];
+    if (SILU) { pairs += partial_pairs[lane + i]; }
   }
   sums *= factor;
   pairs *= factor;

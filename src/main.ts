@@ -1,6 +1,7 @@
 import { mount } from 'svelte';
 import { clearConversation, loadConversation, saveConversation } from './store/records.ts';
 import App from './ui/App.svelte';
+import { backendOf } from './ui/backend-choice.ts';
 import { modelFolder } from './ui/model-folder.ts';
 import { leaveRiskWithPage } from './ui/risk.ts';
 import './ui/style.css';
@@ -21,6 +22,7 @@ mount(App, {
       engine,
       records: { load: loadConversation, save: saveConversation, clear: clearConversation },
       folder: () => modelFolder(location.href),
+      backend: backendOf(location.href),
       languages: navigator.languages,
     },
   },

@@ -47,7 +47,10 @@ type Decoded = Pick<
   'text' | 'tokens' | 'decodeTokensPerSecond' | 'finish' | 'logprobs'
 >;
 /** What an answer is without what only the engine knows. */
-export type Answered = Omit<GenerateResult, 'taskSwitchMs' | 'droppedQuestions' | 'recoveries'>;
+export type Answered = Omit<
+  GenerateResult,
+  'taskSwitchMs' | 'droppedQuestions' | 'ran' | 'recoveries'
+>;
 
 /** Computes what the KV cache does not hold of the prompt, then one token after the other. */
 export async function answer(session: Session, plan: AnswerPlan): Promise<Answered> {

@@ -3,10 +3,12 @@ import type { SampleSettings } from './sampler.ts';
 
 /** What the engine needs of a model that computes: `src/model` is one, tests script another. */
 export interface Backend {
-  readonly name: 'wgsl';
+  readonly name: 'wgsl' | 'onnx';
   /** What the activations are stored in; sums are f32 in both. */
   readonly variant: 'f32' | 'f16';
-  /** The GPU's name, for a person. */
+  /** Activations or the KV cache are rounded to 8 bits: numbers are held to what f16 may lose. */
+  readonly eightBits?: boolean;
+  /** What computes, for a person: the GPU's name, or the CPU's runtime. */
   readonly adapterName: string;
   readonly config: Pick<ModelConfig, 'vocab' | 'capacity'>;
   /** Tokens in the KV cache. */

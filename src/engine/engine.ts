@@ -18,7 +18,9 @@ import type { Backend } from './backend.ts';
 import { describe } from './info.ts';
 import type { Constrainer, Constraint } from './constraint/constraint.ts';
 import { MOST_ALTERNATIVES } from './logprobs.ts';
-import { WgslMaker, type BackendMaker, type Checked, type RecoveryCause } from './recovery.ts';
+import type { OnnxRuntime } from './backends/onnx.ts';
+import { makerFor } from './makers.ts';
+import type { BackendMaker, Checked, RecoveryCause } from './recovery.ts';
 import { Session } from './session.ts';
 import { turnsInWindow } from './window.ts';
 
@@ -42,6 +44,8 @@ export interface OpenOptions {
   readonly selfTest?: boolean;
   /** A new device after the first one is lost; without it a loss ends the engine. */
   readonly renewGpu?: () => Promise<GpuDevice>;
+  /** Loads what computes on the CPU: alone where there is no GPU, else where the GPU fails. */
+  readonly cpu?: () => Promise<OnnxRuntime>;
 }
 
 /** `routed` asks for the per-token router; left out, a package runs in its own mode. */
@@ -83,13 +87,14 @@ export class Engine {
   }
 
   /**
-   * Loads a package and proves its numbers on this GPU. Where f16 fails the proof, f32 is taken.
-   * @throws Failure BadManifest, BadTokenizer, BadPackage, DeviceLimit, WrongNumbers, and what
-   *   the source throws
+   * Loads a package and proves its numbers on this GPU. Where f16 fails the proof, f32 is taken,
+   * then the CPU where `options.cpu` gives it. Without a GPU it is the CPU from the start.
+   * @throws Failure BadManifest, BadTokenizer, BadPackage, DeviceLimit, CpuLimit, NoWebGpu (neither
+   *   GPU nor CPU), WrongNumbers, and what the source and `options.cpu` throw
    */
   static async open(
     source: PackageSource,
-    gpu: GpuDevice,
+    gpu: GpuDevice | null,
     options: OpenOptions = {},
   ): Promise<Engine> {
     const report = (phase: LoadProgress['phase'], bytesDone: number, bytesTotal: number): void => {
@@ -103,19 +108,9 @@ export class Engine {
       const sizes = `${tokenizer.vocab} pieces, the model ${manifest.config.vocab}`;
       throw new Failure('BadPackage', `tokenizer.json has ${sizes}`);
     }
-    const maker = new WgslMaker({
-      gpu,
-      manifest,
-      read: (file) => source.read(file),
-      selfTest: options.selfTest !== false,
-      renewGpu: options.renewGpu,
-      onUpload: (p) => {
-        report('upload', p.bytesDone, p.bytesTotal);
-      },
-      onSelfTest: () => {
-        report('self-test', 0, 0);
-      },
-    });
+    const { cpu, renewGpu, selfTest = true } = options;
+    const read = (file: string): Promise<Uint8Array> => source.read(file);
+    const maker = makerFor({ manifest, read, selfTest, gpu, renewGpu, cpu, report });
     const first = await maker.first();
     return new Engine({ first, maker, manifest, manifestBytes: bytes.length, tokenizer });
   }
@@ -177,7 +172,9 @@ export class Engine {
       const taskSwitchMs = this.#enter(request);
       const result = await this.#answer(prompt, request, { onEvent, recover, constraint }, signal);
       const { droppedQuestions } = prompt;
-      return { ...result, taskSwitchMs, droppedQuestions, recoveries };
+      const { name, variant, adapterName } = this.#backend;
+      const ran = { backend: name, variant, adapter: adapterName };
+      return { ...result, taskSwitchMs, droppedQuestions, ran, recoveries };
     } finally {
       constraint?.dispose();
       this.#running = false;

@@ -24,7 +24,7 @@ export async function checkKnownAnswer(
   backend: Backend,
   known: KnownAnswer,
 ): Promise<KnownAnswerResult> {
-  const tolerance = known.tolerance[backend.variant];
+  const tolerance = known.tolerance[backend.eightBits === true ? 'f16' : backend.variant];
   let worst = 0;
   for (const [task, recorded] of Object.entries(known.tasks)) {
     const check = new Check(task, recorded, backend.config.vocab, tolerance);

@@ -10,7 +10,7 @@ const helps = (error: unknown): 'DeviceLost' | 'WrongNumbers' | null =>
 
 /** A second backend that goes on with the script after `said` tokens of the answer. */
 function secondAfter(said: number): ScriptedBackend {
-  return new ScriptedBackend(script.slice(said));
+  return new ScriptedBackend(script.slice(said), 'another');
 }
 
 describe('a GPU that fails during an answer', () => {
@@ -25,6 +25,7 @@ describe('a GPU that fails during an answer', () => {
     expect(textOf(events)).toBe(words);
     expect(result.tokens).toEqual(script.slice(0, -1));
     expect(result.recoveries).toEqual(['DeviceLost']);
+    expect(result.ran).toEqual({ backend: 'wgsl', variant: 'f32', adapter: 'another' });
     expect(causes).toEqual(['DeviceLost']);
     expect(events.filter((event) => event.kind === 'recovery')).toHaveLength(1);
     expect(backend.calls.at(-1)).toBe('dispose');

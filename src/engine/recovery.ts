@@ -1,8 +1,9 @@
-import { failureName } from '../failure.ts';
+import { Failure, failureName } from '../failure.ts';
 import type { Manifest } from '../format/manifest.ts';
-import type { GpuDevice } from '../gpu/device.ts';
+import { plainer, type GpuDevice } from '../gpu/device.ts';
 import type { ModelInfo } from '../worker/api.ts';
 import type { Backend } from './backend.ts';
+import type { OnnxRuntime } from './backends/onnx.ts';
 import { openWgsl } from './backends/wgsl.ts';
 import { checkKnownAnswer } from './known-answer.ts';
 
@@ -18,7 +19,7 @@ export type RecoveryCause = 'WrongNumbers' | 'DeviceLost';
 /** Makes the backends of one engine: the first, and another where that one fails. */
 export interface BackendMaker {
   /**
-   * The first one. Where f16 computes other numbers than recorded, f32 is taken instead.
+   * The first one. Where 8 bits or f16 compute other numbers than recorded, the next more exact is taken.
    * @throws Failure as `openWgsl` and `checkKnownAnswer`
    */
   first(): Promise<Checked>;
@@ -28,18 +29,22 @@ export interface BackendMaker {
   another(cause: RecoveryCause): Promise<Checked>;
 }
 
-export interface WgslMakerParts {
-  readonly gpu: GpuDevice;
+/** What every kind of backend is made of. */
+export interface MakerParts {
   readonly manifest: Manifest;
   readonly read: (file: string) => Promise<Uint8Array>;
   readonly selfTest: boolean;
-  /** A new device after a loss; undefined where there is no second try. */
-  readonly renewGpu: (() => Promise<GpuDevice>) | undefined;
   readonly onUpload: (progress: { bytesDone: number; bytesTotal: number }) => void;
   readonly onSelfTest: () => void;
 }
 
-/** Backends of our own shaders: f16, then f32; one new device after a loss, no second one. */
+export interface WgslMakerParts extends MakerParts {
+  readonly gpu: GpuDevice;
+  /** A new device after a loss; undefined where there is no second try. */
+  readonly renewGpu: (() => Promise<GpuDevice>) | undefined;
+}
+
+/** Backends of our own shaders: 8 bits where asked for, f16, then f32; one new device after a loss, no second one. */
 export class WgslMaker implements BackendMaker {
   readonly #parts: WgslMakerParts;
   #gpu: GpuDevice;
@@ -55,39 +60,121 @@ export class WgslMaker implements BackendMaker {
       return await this.#open();
     } catch (error) {
       if (this.helps(error) !== 'WrongNumbers') throw error;
-      return this.another('WrongNumbers');
+      this.#gpu = plainer(this.#gpu) ?? this.#gpu;
+      return this.first();
     }
   }
 
   helps(error: unknown): RecoveryCause | null {
     const name = failureName(error);
-    if (name === 'WrongNumbers' && this.#gpu.variant === 'f16') return name;
+    if (name === 'WrongNumbers' && plainer(this.#gpu) !== null) return name;
     if (name === 'DeviceLost' && this.#parts.renewGpu && !this.#renewed) return name;
     return null;
   }
 
   async another(cause: RecoveryCause): Promise<Checked> {
-    const { variant } = this.#gpu;
+    const { variant, cache, tuning } = this.#gpu;
     if (cause === 'WrongNumbers') {
-      this.#gpu = { ...this.#gpu, variant: 'f32' };
+      this.#gpu = plainer(this.#gpu) ?? this.#gpu;
     } else if (this.#parts.renewGpu) {
       this.#renewed = true;
       // What was found out about this GPU holds for the new device as well.
-      this.#gpu = { ...(await this.#parts.renewGpu()), variant };
+      this.#gpu = { ...(await this.#parts.renewGpu()), variant, cache, tuning };
     }
     return this.#open();
   }
 
   async #open(): Promise<Checked> {
-    const { manifest, read, onUpload, onSelfTest } = this.#parts;
-    const backend = await openWgsl(this.#gpu, manifest, read, onUpload);
+    const { manifest, read, onUpload } = this.#parts;
+    return proved(await openWgsl(this.#gpu, manifest, read, onUpload), this.#parts);
+  }
+}
+
+export interface OnnxMakerParts extends MakerParts {
+  readonly runtime: () => Promise<OnnxRuntime>;
+}
+
+/** The one backend of the CPU; nothing comes after it. */
+export class OnnxMaker implements BackendMaker {
+  readonly #parts: OnnxMakerParts;
+
+  constructor(parts: OnnxMakerParts) {
+    this.#parts = parts;
+  }
+
+  /** @throws Failure as `openOnnx`, the runtime's loader and `checkKnownAnswer` */
+  async first(): Promise<Checked> {
+    const { manifest, read, onUpload, runtime } = this.#parts;
+    // A chunk of its own: most browsers never need it.
+    const { openOnnx } = await import('./backends/onnx.ts');
+    return proved(await openOnnx(await runtime(), manifest, read, onUpload), this.#parts);
+  }
+
+  helps(): null {
+    return null;
+  }
+
+  another(cause: RecoveryCause): Promise<never> {
+    return Promise.reject(new Failure(cause, 'nothing comes after the CPU'));
+  }
+}
+
+/** The GPU as long as it works, then the CPU. */
+export class FallbackMaker implements BackendMaker {
+  readonly #gpu: BackendMaker;
+  readonly #cpu: BackendMaker;
+  #onGpu = true;
+
+  constructor(gpu: BackendMaker, cpu: BackendMaker) {
+    this.#gpu = gpu;
+    this.#cpu = cpu;
+  }
+
+  first(): Promise<Checked> {
+    return this.#orCpu(() => this.#gpu.first());
+  }
+
+  helps(error: unknown): RecoveryCause | null {
+    if (!this.#onGpu) return this.#cpu.helps(error);
+    const name = failureName(error);
+    return name === 'WrongNumbers' || name === 'DeviceLost' ? name : null;
+  }
+
+  another(cause: RecoveryCause): Promise<Checked> {
+    if (!this.#onGpu) return this.#cpu.another(cause);
+    const error = new Failure(cause, 'the backend before this one failed');
+    return this.#orCpu(() =>
+      this.#gpu.helps(error) === null ? Promise.reject(error) : this.#gpu.another(cause),
+    );
+  }
+
+  /** What the GPU makes; what the CPU makes where the GPU cannot compute this model rightly. */
+  async #orCpu(make: () => Promise<Checked>): Promise<Checked> {
     try {
-      onSelfTest();
-      const known = this.#parts.selfTest ? manifest.knownAnswer : null;
-      return { backend, selfTest: known === null ? null : await checkKnownAnswer(backend, known) };
+      return await make();
     } catch (error) {
-      backend.dispose();
-      throw error;
+      const name = failureName(error);
+      if (!gpuFailures.some((known) => known === name)) throw error;
+      this.#onGpu = false;
+      return this.#cpu.first();
     }
+  }
+}
+
+/** Failures of the GPU; those of the package or its storage would meet the CPU as well. */
+const gpuFailures = ['WrongNumbers', 'DeviceLost', 'DeviceLimit', 'NoWebGpu'] as const;
+
+/** A backend that gives the package's known answers; one that does not is disposed of. */
+async function proved(
+  backend: Backend,
+  { manifest, selfTest, onSelfTest }: MakerParts,
+): Promise<Checked> {
+  try {
+    onSelfTest();
+    const known = selfTest ? manifest.knownAnswer : null;
+    return { backend, selfTest: known === null ? null : await checkKnownAnswer(backend, known) };
+  } catch (error) {
+    backend.dispose();
+    throw error;
   }
 }

@@ -28,7 +28,7 @@ export const greedy: SamplingSettings = {
 export class ScriptedBackend implements Backend {
   readonly name = 'wgsl';
   readonly variant: Backend['variant'] = 'f32';
-  readonly adapterName = 'script';
+  readonly adapterName: string;
   readonly config = { vocab: VOCAB, capacity: 160 };
   /** What the engine did, in its order. */
   readonly calls: string[] = [];
@@ -43,8 +43,9 @@ export class ScriptedBackend implements Backend {
   #prompt = 0;
   #steps = 0;
 
-  constructor(script: number[]) {
+  constructor(script: number[], adapterName = 'script') {
     this.script = script;
+    this.adapterName = adapterName;
   }
 
   get position(): number {

@@ -17,7 +17,9 @@ import { createRmsNorm } from './kernels/rms_norm.ts';
 import { createRope } from './kernels/rope.ts';
 import { createSamplePick } from './kernels/sample_pick.ts';
 import { createSampleScores } from './kernels/sample_scores.ts';
+import { createSubgroupProbe } from './kernels/subgroup_probe.ts';
 import { createSwiglu } from './kernels/swiglu.ts';
+import { matvecCuts } from './matvec-cuts.ts';
 import { gpuTuning, softwareTuning } from './tuning.ts';
 
 const matrix = { columns: 5120, rows: 13696, from: 64, outputs: 27392, add: true };
@@ -34,19 +36,27 @@ const kernels: Record<string, (gpu: Gpu) => Promise<unknown>> = {
   },
   adapter_route: (gpu) => createAdapterRoute(gpu, { ...adapter, scale: 2 }),
   adapter_up: (gpu) => createAdapterUp(gpu, { ...rows, outputs: 27392 }),
-  attention: (gpu) => createAttention(gpu, { heads: 40, kvHeads: 40, headDim: 128 }),
+  attention: async (gpu) => {
+    await createAttention(gpu, { heads: 40, kvHeads: 40, headDim: 128 });
+    await createAttention(gpu, { heads: 40, kvHeads: 40, headDim: 128, scales: 2 ** 22 });
+  },
   attention_combine: (gpu) => createAttentionCombine(gpu, { ...heads, slices: 16 }),
   attention_decode: async (gpu) => {
     await createAttentionDecode(gpu, { ...heads, rotary: true, slices: 16 });
     await createAttentionDecode(gpu, { ...heads, normEps: null, rotary: false, slices: 1 });
+    await createAttentionDecode(gpu, { ...heads, rotary: true, slices: 16, scales: 2 ** 22 });
   },
   embed_q8: (gpu) => createEmbedQ8(gpu, { width: 5120, rows: 25000, from: 100000 }),
-  kv_write: (gpu) => createKvWrite(gpu, { queries: 5120, width: 5120 }),
+  kv_write: async (gpu) => {
+    await createKvWrite(gpu, { queries: 5120, width: 5120, headDim: 128 });
+    await createKvWrite(gpu, { queries: 5120, width: 5120, headDim: 128, scales: 2 ** 22 });
+  },
   matmul_q4: (gpu) => createMatmulQ4(gpu, matrix),
   matvec_q4: async (gpu) => {
     await createMatvecQ4(gpu, matrix);
     await createMatvecQ4(gpu, { ...matrix, rows: 27392, from: 0, add: false }, fusion);
   },
+  subgroup_probe: (gpu) => createSubgroupProbe(gpu),
   matvec_q8: (gpu) => createMatvecQ8(gpu, matrix),
   rms_norm: (gpu) => createRmsNorm(gpu, { width: 5120, eps: 1e-6 }),
   rope: (gpu) => createRope(gpu, heads),
@@ -72,6 +82,16 @@ describe.each(['f32', 'f16'] as const)('with the %s prelude', (variant) => {
     it.each(Object.entries(kernels))('%s compiles within default limits', async (_, create) => {
       await create(gpu);
       await gpu.idle(); // throws what validation reported outside of a scope
+    });
+  });
+
+  describe.each(matvecCuts(gpuTuning.matvec, 64, true))('matvec_q4 as $title', async ({ cut }) => {
+    const gpu = await openNullGpu({ variant, tuning: { ...gpuTuning, matvec: cut } });
+
+    it('compiles within default limits', async () => {
+      await createMatvecQ4(gpu, matrix);
+      await createMatvecQ4(gpu, { ...matrix, rows: 27392, from: 0, add: false }, fusion);
+      await gpu.idle();
     });
   });
 });

@@ -135,7 +135,9 @@ describe('tuning', () => {
   });
 
   it('gives each lane about two loads, and a driver in software one lane', () => {
-    expect([1, 10, 27, 160].map((units) => lanesFor(gpuTuning, units))).toEqual([1, 4, 8, 32]);
-    expect(lanesFor(softwareTuning, 160)).toBe(1);
+    expect([1, 10, 27, 160].map((units) => lanesFor(gpuTuning.rowLanes, units))).toEqual([
+      1, 4, 8, 32,
+    ]);
+    expect(lanesFor(softwareTuning.rowLanes, 160)).toBe(1);
   });
 });

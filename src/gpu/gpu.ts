@@ -1,5 +1,6 @@
 import { Failure } from '../failure.ts';
 import type { GpuDevice, Variant } from './device.ts';
+import { preludeOf, type CacheType, type KernelTypes } from './prelude.ts';
 import type { Tuning } from './tuning.ts';
 
 /** Workgroups beyond this many in x go to the next y; the shaders know the same number. */
@@ -22,14 +23,6 @@ export interface Step {
   readonly grid: Grid;
 }
 
-/** What kernels that work for several neighbours in the graph read and write, beyond `elem`. */
-export interface KernelTypes {
-  /** `input` of the shader: what flows between kernels, or f32, as the residual stream is. */
-  readonly input?: 'elem' | 'f32';
-  /** `output` of the shader. */
-  readonly output?: 'elem' | 'f32';
-}
-
 /** A compiled shader; `bind` gives it buffers, in the order of its bindings. */
 export interface Kernel {
   readonly name: string;
@@ -46,6 +39,7 @@ export function gridOf(workgroups: number, tokens = 1): Grid {
 export class Gpu {
   readonly device: GPUDevice;
   readonly variant: Variant;
+  readonly cache: CacheType;
   readonly tuning: Tuning;
   /** Bytes of a value whose type the prelude sets: activations, KV cache, adapters. */
   readonly elemBytes: number;
@@ -57,6 +51,7 @@ export class Gpu {
   constructor(owner: GpuDevice) {
     this.device = owner.device;
     this.variant = owner.variant;
+    this.cache = owner.cache;
     this.tuning = owner.tuning;
     this.elemBytes = owner.variant === 'f16' ? 2 : 4;
     this.#owner = owner;
@@ -72,7 +67,7 @@ export class Gpu {
     constants: Readonly<Record<string, number>>,
     types: KernelTypes = {},
   ): Promise<Kernel> {
-    const prelude = this.#prelude(types);
+    const prelude = preludeOf(this.variant, types);
     const source = `${prelude} ${name}`;
     const key = `${source} ${JSON.stringify(constants)}`;
     const pipeline = await remember(this.#pipelines, key, async () => {
@@ -157,6 +152,11 @@ export class Gpu {
     return made.value;
   }
 
+  /** What WGSL offers on this device beyond its first version. */
+  get language(): ReadonlySet<string> {
+    return this.#owner.language;
+  }
+
   /** Destroys the buffers made here. The device is its owner's. */
   dispose(): void {
     for (const buffer of this.#buffers.splice(0)) buffer.destroy();
@@ -166,13 +166,6 @@ export class Gpu {
     const buffer = this.device.createBuffer({ label, size: Math.ceil(bytes / 16) * 16, usage });
     this.#buffers.push(buffer);
     return buffer;
-  }
-
-  /** What stands before a shader. No newline: compiler messages name the line of the file. */
-  #prelude({ input = 'elem', output = 'f32' }: KernelTypes): string {
-    const [enable, elem] = this.variant === 'f16' ? ['enable f16; ', 'f16'] : ['', 'f32'];
-    const type = (of: 'elem' | 'f32'): string => (of === 'elem' ? elem : of);
-    return `${enable}alias elem = ${elem}; alias input = ${type(input)}; alias output = ${type(output)}; `;
   }
 
   async #compile(name: string, code: string): Promise<GPUShaderModule> {

@@ -31,8 +31,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'matvec_q4',
     what: 'missing barrier',
-    find: '    workgroupBarrier();\n    if (lane',
-    replace: '    if (lane',
+    find: '    workgroupBarrier();\n  }\n  if (lane',
+    replace: '  }\n  if (lane',
   },
   {
     kernel: 'matvec_q4',
@@ -115,8 +115,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'attention_decode',
     what: 'the new key is not turned',
-    find: 'let key = vec4<elem>(four_turned(H + shared_head, lane * 4, DH));',
-    replace: 'let key = vec4<elem>(four_values(H + shared_head, lane * 4));',
+    find: 'raw_key[lane] = four_turned(H + shared_head, lane * 4, DH);',
+    replace: 'raw_key[lane] = four_values(H + shared_head, lane * 4);',
   },
   {
     kernel: 'attention_decode',
@@ -173,6 +173,48 @@ export const plantedBugs: readonly PlantedBug[] = [
     what: 'softmax over the universal expert as well',
     find: 'var total = 0.0;',
     replace: 'var total = exp(-largest);',
+  },
+  {
+    kernel: 'sample_scores',
+    what: 'a repeated token with a positive logit becomes likelier',
+    find: 'select(logit * settings.repetition, logit / settings.repetition, logit > 0)',
+    replace: 'logit * settings.repetition',
+  },
+  {
+    kernel: 'sample_scores',
+    what: 'minus zero stands below zero',
+    find: 'select(bitcast<u32>(value), 0u, value == 0)',
+    replace: 'bitcast<u32>(value)',
+  },
+  {
+    kernel: 'sample_scores',
+    what: 'infinity counts as a number',
+    find: '(bits & 0x7f800000u) == 0x7f800000u',
+    replace: '(bits & 0x7fffffffu) > 0x7f800000u',
+  },
+  {
+    kernel: 'sample_pick',
+    what: 'one more than top k',
+    find: 'carried(vec2u(0, settings.top_k - 1))',
+    replace: 'carried(vec2u(0, settings.top_k))',
+  },
+  {
+    kernel: 'sample_pick',
+    what: 'min p is taken for top p',
+    find: 'f32(w) >= settings.min_p * UNIT',
+    replace: 'f32(w) >= settings.top_p * UNIT',
+  },
+  {
+    kernel: 'sample_pick',
+    what: 'the oldest token of a full window is counted for one more step',
+    find: 'if (position - settings.start >= WINDOW)',
+    replace: 'if (position - settings.start > WINDOW)',
+  },
+  {
+    kernel: 'sample_pick',
+    what: 'the highest id of equal ones',
+    find: 'a.x > b.x || (a.x == b.x && a.y < b.y)',
+    replace: 'a.x > b.x || (a.x == b.x && a.y > b.y)',
   },
 ];
 

@@ -4,6 +4,8 @@
  * nothing; a GPU wants many lanes and neighbouring loads.
  */
 export interface Tuning {
+  /** How matvec_q4, nearly all of a decode step, is cut; `calibrate` chooses it by measurement. */
+  readonly matvec: MatvecCut;
   /** Most lanes that share the rows of a matrix; 1 needs no barrier. */
   readonly rowLanes: number;
   /** Invocations of a workgroup in matrix and elementwise kernels. */
@@ -22,11 +24,24 @@ export interface Tuning {
   readonly weightBytes: number;
 }
 
+/** A way of running matvec_q4. */
+export interface MatvecCut {
+  /** Most lanes that share the rows of a matrix; 1 needs no sum over lanes. */
+  readonly lanes: number;
+  /** Invocations of a workgroup. */
+  readonly workgroup: number;
+  /** Neighbouring lanes that are known to shuffle among themselves, a power of two; 1: by workgroup memory. */
+  readonly subgroup: number;
+  /** Activations as 8-bit integers, with a scale for every 32: other numbers, a little. */
+  readonly int8: boolean;
+}
+
 /** maxStorageBufferBindingSize that every adapter has. */
 const defaultBinding = 128 << 20;
 
 /** Measured on SwiftShader and Mesa lavapipe: lanes and tiles in workgroup memory only cost. */
 export const softwareTuning: Tuning = {
+  matvec: { lanes: 1, workgroup: 16, subgroup: 1, int8: false },
   rowLanes: 1,
   workgroup: 16,
   attentionLanes: 16,
@@ -38,6 +53,7 @@ export const softwareTuning: Tuning = {
 };
 
 export const gpuTuning: Tuning = {
+  matvec: { lanes: 32, workgroup: 64, subgroup: 1, int8: false },
   rowLanes: 32,
   workgroup: 64,
   attentionLanes: 128,
@@ -48,19 +64,23 @@ export const gpuTuning: Tuning = {
   weightBytes: defaultBinding,
 };
 
-/** The cut for an adapter. Software drivers call themselves fallback, or by their names. */
+/** The cut for an adapter. */
 export function tuningFor(info: GPUAdapterInfo): Tuning {
+  return isSoftware(info) ? softwareTuning : gpuTuning;
+}
+
+/** Whether an adapter is a driver in software: they call themselves fallback, or by their names. */
+export function isSoftware(info: GPUAdapterInfo): boolean {
   const names = `${info.vendor} ${info.architecture} ${info.description}`.toLowerCase();
-  const software = info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software/.test(names);
-  return software ? softwareTuning : gpuTuning;
+  return info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software/.test(names);
 }
 
 /**
- * Lanes for a row of `units` loads: a power of two, at most `tuning.rowLanes`, with two loads for
- * each lane where the row is long enough.
+ * Lanes for a row of `units` loads: a power of two, at most `most`, with two loads for each lane
+ * where the row is long enough.
  */
-export function lanesFor(tuning: Tuning, units: number): number {
+export function lanesFor(most: number, units: number): number {
   let lanes = 1;
-  while (lanes * 2 <= tuning.rowLanes && lanes * 4 <= units) lanes *= 2;
+  while (lanes * 2 <= most && lanes * 4 <= units) lanes *= 2;
   return lanes;
 }

@@ -82,20 +82,20 @@ export async function createForward(parts: ForwardParts): Promise<Forward> {
   if (chunk > 1 && matmulFrom > 2) lengths.push('some');
   if (chunk > 1 && matmulFrom <= chunk) lengths.push('many');
   const modes = adapter?.info.mode === 'routed' ? [false, true] : [false];
-  const layers = new Map<string, Layers>();
-  for (const length of lengths) {
-    for (const routed of modes) {
-      const builder = new LayerBuilder(parts, { length, routed });
-      const all = Array.from({ length: sizes.layers }, (_, i) => builder.layer(i));
-      layers.set(key({ length, routed }), await Promise.all(all));
-    }
-  }
+  // Everything is asked for at once: the driver compiles on as many threads as it likes.
+  const kinds = lengths.flatMap((length) => modes.map((routed): Kind => ({ length, routed })));
+  const layers = kinds.map(async (kind) => {
+    const builder = new LayerBuilder(parts, kind);
+    const all = Array.from({ length: sizes.layers }, (_, i) => builder.layer(i));
+    return [key(kind), await Promise.all(all)] as const;
+  });
   const embed = weights.embed.parts.map(async (part) => ({
     part,
     steps: [await embedStep(parts, part)],
   }));
-  const head = await headSteps(parts);
-  return new Forward(await Promise.all(embed), layers, matmulFrom, head);
+  const made = [Promise.all(embed), Promise.all(layers), headSteps(parts)] as const;
+  const [embedding, layerSteps, head] = await Promise.all(made);
+  return new Forward(embedding, new Map(layerSteps), matmulFrom, head);
 }
 
 async function embedStep({ gpu, sizes, state }: ForwardParts, part: MatrixPart): Promise<Step> {
@@ -192,7 +192,8 @@ class LayerBuilder {
     const { heads, kvHeads, headDim } = sizes;
     const slices = gpu.tuning.attentionSlices;
     const normEps = sizes.qkNorm ? sizes.normEps : null;
-    const shape = { heads, kvHeads, headDim, normEps, rotary: angles !== null, slices };
+    const { scales } = state.cache;
+    const shape = { heads, kvHeads, headDim, normEps, rotary: angles !== null, slices, scales };
     const bind = await createAttentionDecode(gpu, shape);
     const y = slices > 1 ? state.slices : attended;
     const step = bind({ params, qkv, bias, weight, angles, slopes, ...cache, y });
@@ -211,8 +212,9 @@ class LayerBuilder {
       const bind = await createRope(gpu, { ...sizes, normEps });
       steps.push(bind({ params, angles, bias, weight, x: qkv }));
     }
-    const write = await createKvWrite(gpu, { queries, width });
-    const attend = await createAttention(gpu, sizes);
+    const cached = { ...sizes, scales: state.cache.scales };
+    const write = await createKvWrite(gpu, { ...cached, queries, width });
+    const attend = await createAttention(gpu, cached);
     return [
       ...steps,
       write({ params, qkv, bias, ...cache }),

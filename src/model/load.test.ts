@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { softwareTuning } from '../gpu/tuning.ts';
+import { gpuTuning, softwareTuning } from '../gpu/tuning.ts';
 import { Model } from './model.ts';
 import { referenceForward } from './reference.ts';
 import {
@@ -15,6 +15,15 @@ import {
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
 
 const merged = testPackage();
+const sampling = {
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  seed: 1,
+};
 
 describe('weights in row blocks', () => {
   const shared = { config: { kvHeads: 2 } };
@@ -85,6 +94,57 @@ describe('loading', () => {
     const huge = testPackage({ config: { capacity: 2 ** 20 } });
     const loading = Model.load(device, huge.manifest, (file) => huge.read(file));
     await expect(loading).rejects.toMatchObject({ name: 'DeviceLimit' });
+  });
+});
+
+describe('kernels', () => {
+  const tuning = { ...gpuTuning, chunk: 8, matmulFrom: 6, attentionSlices: 4 };
+  const routed = testPackage({ mode: 'routed' });
+  const compiling = ['createShaderModule', 'createComputePipeline', 'createComputePipelineAsync'] as const; // prettier-ignore
+  const [last] = routed.manifest.files.filter(({ name }) => name !== 'tokenizer.json').slice(-1);
+
+  it('are all asked for before the last file has come, and no other ever is', async () => {
+    // How many there are, by a load in which nothing waits.
+    const counted = await openDevice({ variant: 'f32', tuning });
+    const count = vi.spyOn(counted.device, 'createComputePipelineAsync');
+    (await Model.load(counted, routed.manifest, (file) => routed.read(file))).dispose();
+    expect(count.mock.calls.length).toBeGreaterThan(10);
+
+    const device = await openDevice({ variant: 'f32', tuning });
+    const pipelines = vi.spyOn(device.device, 'createComputePipelineAsync');
+    const read = async (file: string): Promise<Uint8Array> => {
+      // The last file comes only once the kernels are there.
+      const enough = (): void => expect(pipelines.mock.calls.length).toBe(count.mock.calls.length);
+      if (file === last?.name) await vi.waitFor(enough, { timeout: 60_000 });
+      return routed.read(file);
+    };
+    const model = await Model.load(device, routed.manifest, read);
+    const spies = compiling.map((name) => vi.spyOn(device.device, name).mockClear());
+    await model.prefill(tokens); // chunks of 8 and of 3
+    await model.decode(1);
+    model.setRouted(false);
+    await model.prefill(tokens);
+    const run = model.run(sampling, [], 4);
+    for (let i = 0; i < 4; i++) await run.next();
+    await run.end();
+    expect(spies.map((spy) => spy.mock.calls.length)).toEqual([0, 0, 0]);
+    model.dispose();
+  });
+
+  it('that do not compile end the load, and no further file is read', async () => {
+    const device = await openDevice({ variant: 'f32', tuning: softwareTuning });
+    const refuse = vi.spyOn(device.device, 'createComputePipelineAsync');
+    refuse.mockRejectedValue(new Error('this driver cannot'));
+    const names: string[] = [];
+    const read = async (file: string): Promise<Uint8Array> => {
+      names.push(file);
+      await vi.waitFor(() => expect(refuse).toHaveBeenCalled(), { timeout: 60_000 });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return merged.read(file);
+    };
+    const loading = Model.load(device, merged.manifest, read);
+    await expect(loading).rejects.toThrow(/\.wgsl with .*this driver cannot/);
+    expect(names).toEqual([merged.manifest.files[0]?.name]);
   });
 });
 

@@ -77,19 +77,21 @@ export class Model {
     try {
       const sizes = sizesOf(manifest.config);
       checkSizes(gpu, sizes);
-      const parts = await gpu.withinMemory(manifest.id, async () => {
+      const { parts, forward, sampling } = await gpu.withinMemory(manifest.id, async () => {
         const uploads = new Uploads();
         const weights = planWeights(gpu, manifest, uploads);
         const adapter = planAdapter(gpu, manifest, uploads);
         const state = createState(gpu, sizes, adapter);
         const buffers = createSamplingBuffers(gpu, sizes.vocab);
-        await uploads.run(gpu, manifest, read, onProgress);
-        return { gpu, sizes, weights, adapter, state, buffers };
+        const parts = { gpu, sizes, weights, adapter, state };
+        // Steps need buffers, not what is in them: kernels compile while files are read.
+        const [forward, sampling] = await allDone((stop) => [
+          createForward(parts),
+          Sampling.create(gpu, sizes.vocab, state, buffers),
+          uploads.run(gpu, manifest, read, onProgress, stop),
+        ]);
+        return { parts, forward, sampling };
       });
-      const [forward, sampling] = await Promise.all([
-        createForward(parts),
-        Sampling.create(gpu, sizes.vocab, parts.state, parts.buffers),
-      ]);
       const model = new Model(manifest, parts, forward, sampling);
       const [first] = manifest.tasks;
       if (first !== undefined) model.setTask(first.id);
@@ -327,4 +329,18 @@ export class Model {
     this.#position += tokens.length;
     this.#logitsAt = head ? this.#position : 0;
   }
+}
+
+/**
+ * Promise.all of works that are told when one has failed, and have all ended before that is told
+ * here: what they use may be destroyed then.
+ */
+async function allDone<T extends readonly Promise<unknown>[]>(
+  start: (stop: AbortSignal) => readonly [...T],
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  const failed = new AbortController();
+  const works = start(failed.signal);
+  for (const work of works) work.catch(() => failed.abort());
+  await Promise.allSettled(works);
+  return Promise.all(works);
 }

@@ -1,4 +1,5 @@
 import { alibiSlopes } from '../gpu/kernels/attention.ts';
+import { cacheLayout, type CacheLayout } from '../gpu/kernels/cache.ts';
 import { ropeTable } from '../gpu/kernels/rope.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { Adapter } from './adapter.ts';
@@ -6,8 +7,8 @@ import type { Sizes } from './config.ts';
 
 /** Keys and values of one layer. */
 export interface LayerCache {
-  readonly keys: GPUBuffer; // elem [S, K, Dh]
-  readonly values: GPUBuffer; // elem [S, K, Dh]
+  readonly keys: GPUBuffer; // see cacheLayout
+  readonly values: GPUBuffer; // see cacheLayout
 }
 
 /** What one conversation changes: allocated once for chunks of C tokens, reused by every pass. */
@@ -28,16 +29,18 @@ export interface State {
   readonly middle: GPUBuffer; // f32 [C, S, P] of the adapter
   readonly routes: ReadonlyMap<string, GPUBuffer>; // per tensor, f32 [C, S, E], routed packages only
   readonly layers: readonly LayerCache[];
+  readonly cache: CacheLayout; // of keys and of values of every layer
   readonly logits: GPUBuffer; // f32 [V]
   readonly staging: GPUBuffer; // of the logits
 }
 
 export function createState(gpu: Gpu, sizes: Sizes, adapter: Adapter | null): State {
   const { chunk, attentionSlices } = gpu.tuning;
-  const { width, mlpWidth, vocab, capacity, kvWidth, heads, headDim } = sizes;
+  const { width, mlpWidth, vocab, heads, headDim } = sizes;
   const f32 = (label: string, count: number): GPUBuffer => gpu.storage(label, count * 4);
   const elem = (label: string, count: number): GPUBuffer =>
     gpu.storage(label, count * gpu.elemBytes);
+  const cache = cacheLayout(gpu, sizes);
   return {
     chunk,
     params: gpu.params('params'),
@@ -53,9 +56,10 @@ export function createState(gpu: Gpu, sizes: Sizes, adapter: Adapter | null): St
     hidden: elem('hidden', chunk * mlpWidth),
     ...adapterState(chunk, adapter, f32),
     layers: Array.from({ length: sizes.layers }, (_, i) => ({
-      keys: elem(`keys ${i}`, capacity * kvWidth),
-      values: elem(`values ${i}`, capacity * kvWidth),
+      keys: gpu.storage(`keys ${i}`, cache.bytes),
+      values: gpu.storage(`values ${i}`, cache.bytes),
     })),
+    cache,
     logits: f32('logits', vocab),
     staging: gpu.staging('logits', vocab * 4),
   };

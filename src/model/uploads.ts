@@ -25,18 +25,24 @@ export class Uploads {
     this.#byFile.set(place.file, uploads);
   }
 
-  /** Reads every file once, in the manifest's order, and writes what was planned. */
+  /**
+   * Reads every file once, in the manifest's order, and writes what was planned.
+   * @param stop ends it between two files, with the signal's reason
+   * @throws Failure BadPackage for a file of another size, DeviceLost, and what `read` throws
+   */
   async run(
     gpu: Gpu,
     manifest: Manifest,
     read: (file: string) => Promise<Uint8Array>,
     onProgress: (progress: UploadProgress) => void,
+    stop?: AbortSignal,
   ): Promise<void> {
     const files = manifest.files.filter(({ name }) => this.#byFile.has(name));
     const bytesTotal = files.reduce((sum, { bytes }) => sum + bytes, 0);
     let bytesDone = 0;
     onProgress({ bytesDone, bytesTotal });
     for (const file of files) {
+      stop?.throwIfAborted();
       const content = await read(file.name);
       if (content.length !== file.bytes) {
         throw new Failure(

@@ -34,7 +34,8 @@ function ask(
   interrupt = false,
 ): Promise<Run> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [TSX, path('src/node/ask.ts'), ...args], {
+    const command = [TSX, path('src/node/ask.ts'), '--no-calibrate', ...args];
+    const child = spawn(process.execPath, command, {
       env: { ...process.env, NO_COLOR: '1', ...env },
       timeout: LONGEST_RUN_MS,
     });

@@ -1,9 +1,11 @@
 import type { Manifest } from '../format/manifest.ts';
+import type { CutTimes } from '../gpu/calibration-store.ts';
 import { requestGpu, type GpuDevice } from '../gpu/device.ts';
 import { Model } from '../model/model.ts';
 import { measurePeaks, type Peaks } from './bench-peaks.ts';
 import { round, sharesOf, workOf, type KindShare } from './bench-work.ts';
 import { findGpu } from './device.ts';
+import { calibrateOnDisk } from './kernels.ts';
 
 /** Measures a model on this machine's GPU, in Node. */
 
@@ -36,6 +38,7 @@ export interface NodeBench {
   readonly driver: string;
   readonly variant: string;
   readonly peaks: Peaks;
+  readonly matvec: { readonly chosen: string; readonly ms: CutTimes };
   readonly loadMs: number;
   readonly warmUpMs: number;
   readonly taskSwitchMs: number;
@@ -50,8 +53,12 @@ export interface NodeBench {
 export async function benchModel(options: NodeBenchOptions): Promise<NodeBench> {
   const { manifest, log } = options;
   const found = await findGpu();
-  const gpu = await requestGpu(found.gpu, { variant: options.variant });
-  log(`${found.driver}, ${gpu.variant}`);
+  const usual = await requestGpu(found.gpu, { variant: options.variant });
+  log(`${found.driver}, ${usual.variant}`);
+  const { gpu, chosen, times, left, elapsedMs } = await calibrateOnDisk(usual, manifest.config, {
+    note: log,
+  });
+  log(`matrices by ${chosen.title}, found in ${Math.round(elapsedMs)} ms, ${left.length} untried`);
   const peaks = await measurePeaks(gpu);
   log(`reads ${round(peaks.readGBs)} GB/s, multiplies and adds ${round(peaks.f32Gflops)} GFLOP/s`);
   const start = performance.now();
@@ -83,6 +90,7 @@ export async function benchModel(options: NodeBenchOptions): Promise<NodeBench> 
       f32Gflops: round(peaks.f32Gflops),
       dispatchUs: round(peaks.dispatchUs),
     },
+    matvec: { chosen: chosen.title, ms: times },
     loadMs: round(loadMs),
     warmUpMs: round(warmUpMs),
     taskSwitchMs: await taskSwitch(model, tasks),

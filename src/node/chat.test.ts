@@ -16,6 +16,7 @@ const result = (text: string): GenerateResult => ({
   prefillTokensPerSecond: 10,
   decodeTokensPerSecond: 5,
   taskSwitchMs: 0,
+  ran: { backend: 'wgsl', variant: 'f32', adapter: 'test' },
   recoveries: [],
   finish: 'stop',
 });

@@ -15,7 +15,15 @@ vi.setConfig({ testTimeout: 280_000, hookTimeout: 280_000 });
 const TINY = fileURLToPath(new URL('../../e2e/fixtures/tiny', import.meta.url));
 
 function options(...args: string[]): AskOptions {
-  const parsed = parseOptions(['--package', TINY, '--greedy', '--max-tokens', '12', ...args]);
+  const parsed = parseOptions([
+    '--package',
+    TINY,
+    '--greedy',
+    '--no-calibrate',
+    '--max-tokens',
+    '12',
+    ...args,
+  ]);
   if (parsed === null) throw new Error('only help was asked for');
   return parsed;
 }

@@ -1,4 +1,5 @@
 import './script-globals.ts';
+import process from 'node:process';
 import { Engine } from '../engine/engine.ts';
 import { Failure } from '../failure.ts';
 import { parseManifest } from '../format/layout.ts';
@@ -6,6 +7,7 @@ import { requestGpu } from '../gpu/device.ts';
 import type { GenerateResult, LoadProgress, Turn } from '../worker/api.ts';
 import { findGpu } from './device.ts';
 import { DiskPackage } from './disk.ts';
+import { calibrateOnDisk } from './kernels.ts';
 import { checkTask, samplingOf, type AskOptions } from './options.ts';
 import { Watchdog } from './watchdog.ts';
 
@@ -36,7 +38,7 @@ export class Host {
   }
 
   /**
-   * Looks at task and mode first, then finds a GPU and loads the package onto it.
+   * Looks at task and mode first, then finds a GPU, chooses kernels and loads the package onto it.
    * @throws Failure UnknownTask, NotRouted, NoWebGpu, and what `Engine.open` throws
    */
   static async open(
@@ -52,7 +54,7 @@ export class Host {
     }
     const watchdog = new Watchdog(SILENCE_MS);
     const found = await watchdog.guard('finding a GPU', findGpu());
-    const wanted = { variant: options.variant };
+    const wanted = { variant: options.variant, cache: options.cache };
     const gpu = await watchdog.guard('opening the GPU', requestGpu(found.gpu, wanted));
     const release = (): void => {
       gpu.device.destroy();
@@ -62,8 +64,17 @@ export class Host {
       watchdog.touch();
       onProgress(progress);
     };
+    const note = (line: string): void => void process.stderr.write(`${line}\n`);
     try {
-      const opened = Engine.open(source, gpu, { onProgress: touch });
+      const measured = options.calibrate
+        ? (
+            await watchdog.guard(
+              'measuring',
+              calibrateOnDisk(gpu, manifest.config, { note, allowInt8: options.int8 }),
+            )
+          ).gpu
+        : gpu;
+      const opened = Engine.open(source, measured, { onProgress: touch });
       const engine = await watchdog.guard('loading the model', opened);
       return new Host(engine, options, watchdog, release);
     } catch (error) {

@@ -29,7 +29,13 @@ describe('the command line of ask', () => {
       routed: false,
       variant: 'auto',
       json: false,
+      cache: 'elem',
+      int8: false,
+      calibrate: true,
     });
+    expect(parse('--cache', 'int8').cache).toBe('int8');
+    expect(refused('--cache', 'int4')).toBe('Usage');
+    expect(parse('--no-calibrate').calibrate).toBe(false);
     expect(parse().question).toBeNull();
     expect(parse().package).toMatch(/public\/models\/nano$/);
   });

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { MOST_ALTERNATIVES } from '../engine/logprobs.ts';
+import type { CacheType } from '../gpu/prelude.ts';
 import { Failure } from '../failure.ts';
 import type { OutputFormat, SamplingSettings } from '../worker/api.ts';
 
@@ -23,7 +24,11 @@ export interface AskOptions {
   readonly seed: number | null;
   readonly routed: boolean;
   readonly variant: 'auto' | 'f32' | 'f16';
+  readonly cache: CacheType;
+  readonly int8: boolean;
   readonly json: boolean;
+  /** Whether kernels are chosen by measurement, once for every GPU and model. */
+  readonly calibrate: boolean;
 }
 
 const DEFAULT_PACKAGE = fileURLToPath(new URL('../../public/models/nano', import.meta.url));
@@ -112,6 +117,13 @@ function command(): Command {
         .choices(['auto', 'f32', 'f16'])
         .default('auto'),
     )
+    .addOption(
+      new Option('--cache <type>', 'what keys and values are kept in: as activations, or 8 bits')
+        .choices(['elem', 'int8'])
+        .default('elem'),
+    )
+    .option('--int8', 'let activations be 8-bit integers where that measures faster', false)
+    .option('--no-calibrate', 'take the usual kernels instead of measuring which are fastest here')
     .option('--json', 'print one JSON object instead of streaming', false)
     .exitOverride()
     .configureOutput({ outputError: () => undefined });
@@ -132,7 +144,10 @@ interface Parsed {
   seed?: number;
   routed: boolean;
   variant: AskOptions['variant'];
+  cache: CacheType;
+  int8: boolean;
   json: boolean;
+  calibrate: boolean;
 }
 
 /**
@@ -169,7 +184,10 @@ export function parseOptions(args: readonly string[]): AskOptions | null {
     seed: parsed.seed ?? null,
     routed: parsed.routed,
     variant: parsed.variant,
+    cache: parsed.cache,
+    int8: parsed.int8,
     json: parsed.json,
+    calibrate: parsed.calibrate,
   };
 }
 

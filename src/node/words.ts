@@ -56,6 +56,7 @@ const failures: Record<FailureName, readonly [zh: string, en: string]> = {
   NoWebGpu: ['没有可用的 WebGPU 适配器', 'no WebGPU adapter on this machine'],
   DeviceLost: ['GPU 停止了响应', 'the GPU stopped answering'],
   DeviceLimit: ['GPU 达不到要求', 'this GPU does not offer what is needed'],
+  CpuLimit: ['ONNX Runtime 运行不了这个模型', 'ONNX Runtime cannot run this model on the CPU'],
   WrongNumbers: ['GPU 算出的数值与记录不符', 'the GPU computes other numbers than recorded'],
   BadManifest: ['manifest.json 不符合格式', 'manifest.json does not follow the format'],
   BadTokenizer: ['tokenizer.json 无法读取', 'tokenizer.json cannot be read'],

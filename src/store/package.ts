@@ -22,6 +22,9 @@ const MODELS = 'models';
 const MANIFEST = 'manifest.json';
 const READY = 'READY';
 
+/** Looks at a manifest; throws where the package is of no use here. */
+export type AcceptManifest = (manifest: Manifest) => void;
+
 export interface StoredPackage {
   readonly source: PackageSource;
   /** Files that came over the network; grows when `source` has to fetch a bad one again. */
@@ -32,7 +35,7 @@ export interface StoredPackage {
 /**
  * Makes the package at `url` (a folder, ending in '/') ready for use: from `place` without any
  * request where it is complete there, else over the network, keeping the files that are already
- * here and right.
+ * here and right. `accept` sees the manifest before any other file is fetched, and may throw.
  * @throws Failure NotFound, NotAShard, ShardTruncated, ShardCorrupt, Offline, BadManifest,
  * StorageFull, StorageBlocked; what is verified by then stays for the next time
  */
@@ -41,10 +44,12 @@ export async function openPackage(
   place: Place,
   fetchFn: Fetch,
   onProgress: (progress: LoadProgress) => void,
+  accept: AcceptManifest = () => undefined,
 ): Promise<StoredPackage> {
   const key = await keyOf(url);
   const kept = await findReady(place, key);
   const found = kept ?? (await fetchManifest(url, key, fetchFn, onProgress));
+  accept(found.manifest);
   const files = new PackageFiles(url, found, place, fetchFn, onProgress);
   await files.sweep(key);
   if (kept === null) await files.complete();

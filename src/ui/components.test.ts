@@ -7,6 +7,7 @@ import { Alarm } from './alarm.svelte.ts';
 import FailureNote from './FailureNote.svelte';
 import { Language } from './language.svelte.ts';
 import NoGpu from './NoGpu.svelte';
+import SettingsPanel from './SettingsPanel.svelte';
 import { FakeEngine, type Script } from './testing/fake-engine.ts';
 import { FakeRecords } from './testing/fake-records.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
@@ -75,7 +76,7 @@ test.each([...failureNames, 'Bug'] as const)(
 );
 
 test('without WebGPU the page says what to do in both languages', () => {
-  const { body } = render(NoGpu, {});
+  const { body } = render(NoGpu, { props: { oncpu: () => undefined } });
   for (const words of [zh.noGpu, en.noGpu]) {
     for (const text of Object.values(words)) expect(body).toContain(text);
   }
@@ -145,3 +146,19 @@ test.each([
     expect(show()).toContain(dropped);
   },
 );
+
+test('the page says what computes, and the settings offer three ways', async () => {
+  const info = { backend: 'onnx', adapter: 'CPU, runtime 1, 2 threads' } as const;
+  const workspace = new Workspace(options({ info }));
+  await workspace.start();
+  const props = { workspace };
+  const page = render(Transcript, { props: { ...props, onexample: () => undefined } }).body;
+  expect(page).toContain('data-backend="onnx"');
+  expect(page).toContain(zh.load.runs.onnx);
+  const panel = render(SettingsPanel, { props }).body;
+  for (const choice of ['auto', 'webgpu', 'cpu'] as const) {
+    expect(panel).toContain(`data-testid="setting-backend-${choice}"`);
+    expect(panel).toContain(zh.settings.backends[choice]);
+  }
+  expect(panel).toMatch(/setting-backend-auto"[^>]* checked/);
+});

@@ -1,5 +1,12 @@
 import { Failure } from '../failure.ts';
-import type { DeviceReport, EngineApi, LoadProgress, ModelInfo } from '../worker/api.ts';
+import type {
+  BackendChoice,
+  DeviceReport,
+  EngineApi,
+  GenerateResult,
+  LoadProgress,
+  ModelInfo,
+} from '../worker/api.ts';
 import { OncePerFrame } from './frame.ts';
 import { diedIn, enterRisk, leaveRisk, type RiskyPhase } from './risk.ts';
 import { type Trouble, troubleOf } from './trouble.ts';
@@ -18,12 +25,22 @@ export class Loader {
   #looked = false;
   readonly #engine: EngineApi;
   readonly #folder: () => string;
+  readonly #backend: () => BackendChoice;
   readonly #request: ((run: () => void) => void) | undefined;
 
-  /** `folder` gives the URL of the package's folder, or throws a Failure. */
-  constructor(engine: EngineApi, folder: () => string, request?: (run: () => void) => void) {
+  /**
+   * `folder` gives the URL of the package's folder, or throws a Failure; `backend` what shall
+   * compute.
+   */
+  constructor(
+    engine: EngineApi,
+    folder: () => string,
+    backend: () => BackendChoice = () => 'auto',
+    request?: (run: () => void) => void,
+  ) {
     this.#engine = engine;
     this.#folder = folder;
+    this.#backend = backend;
     this.#request = request;
   }
 
@@ -42,6 +59,17 @@ export class Loader {
     await this.#load();
   }
 
+  /** What computes now: the engine changes it where a GPU fails. */
+  ran(ran: GenerateResult['ran']): void {
+    if (this.info !== null) this.info = { ...this.info, ...ran };
+  }
+
+  /** Loads the model anew, for another choice of what computes. */
+  async restart(): Promise<void> {
+    if (this.phase === 'starting' || this.phase === 'loading') return;
+    await this.#load();
+  }
+
   async #load(): Promise<void> {
     this.phase = 'starting';
     this.trouble = null;
@@ -52,8 +80,11 @@ export class Loader {
     }, this.#request);
     try {
       const folder = this.#folder();
+      const backend = this.#backend();
       this.device = await this.#engine.probe();
-      if (!this.device.webgpu) throw new Failure('NoWebGpu', 'no WebGPU adapter');
+      if (backend === 'webgpu' && !this.device.webgpu) {
+        throw new Failure('NoWebGpu', 'no WebGPU adapter');
+      }
       this.phase = 'loading';
       enterRisk('load');
       const onProgress = (progress: LoadProgress): void => {
@@ -61,7 +92,7 @@ export class Loader {
         paint.ask();
       };
       const careful = this.carefulSince !== null;
-      this.info = await this.#engine.open(folder, onProgress, { careful });
+      this.info = await this.#engine.open(folder, onProgress, { careful, backend });
       this.phase = 'ready';
       void this.#watchDevice();
     } catch (error) {

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { Failure } from '../failure.ts';
+import type { BackendChoice } from '../worker/api.ts';
 import { Loader } from './loader.svelte.ts';
 import { modelFolder } from './model-folder.ts';
 import { recall } from './memory.ts';
@@ -14,9 +15,17 @@ beforeEach(() => {
   vi.stubGlobal('localStorage', new FakeStorage());
 });
 
-function setUp(script: Script = {}) {
+function setUp(script: Script = {}, backend: BackendChoice = 'auto') {
   const engine = new FakeEngine(script);
-  return { engine, loader: new Loader(engine, () => folder, now) };
+  return {
+    engine,
+    loader: new Loader(
+      engine,
+      () => folder,
+      () => backend,
+      now,
+    ),
+  };
 }
 
 test('a model is loaded from its folder, with progress on the way', async () => {
@@ -35,8 +44,8 @@ test('a model is loaded from its folder, with progress on the way', async () => 
   expect(loader.info?.id).toBe('fake');
 });
 
-test('without an adapter nothing is opened and the failure says so', async () => {
-  const { engine, loader } = setUp({ device: { webgpu: false } });
+test('a wish for the GPU opens nothing without an adapter, and the failure says so', async () => {
+  const { engine, loader } = setUp({ device: { webgpu: false } }, 'webgpu');
   await loader.start();
   expect(loader.phase).toBe('failed');
   expect(loader.trouble?.name).toBe('NoWebGpu');
@@ -131,4 +140,15 @@ test('leaving the page takes the mark away, and what is no mark says nothing', (
   enterRisk('answer');
   expect(diedIn()).toBe('answer');
   expect(diedIn()).toBeNull();
+});
+
+test('without an adapter the CPU is left to choose, and what was asked is handed on', async () => {
+  const { engine, loader } = setUp({ device: { webgpu: false } });
+  await loader.start();
+  expect(loader.phase).toBe('ready');
+  expect(engine.backends).toEqual(['auto']);
+  const asked = setUp({}, 'cpu');
+  await asked.loader.start();
+  await asked.loader.restart();
+  expect(asked.engine.backends).toEqual(['cpu', 'cpu']);
 });

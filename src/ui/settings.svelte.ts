@@ -1,8 +1,10 @@
 import * as v from 'valibot';
-import type { SamplingSettings } from '../worker/api.ts';
-import { recallJson, remember } from './memory.ts';
+import type { BackendChoice, SamplingSettings } from '../worker/api.ts';
+import { backendChoices } from './backend-choice.ts';
+import { recall, recallJson, remember } from './memory.ts';
 
 const KEY = 'settings';
+const BACKEND_KEY = 'backend';
 
 /** The settings a person may change, with the range that makes sense of each. */
 export const ranges = {
@@ -41,10 +43,17 @@ export class Settings {
   });
   seedIsFixed = $state(false);
   seed = $state(1);
+  backend = $state<BackendChoice>('auto');
   readonly #random: () => number;
 
-  constructor(random: () => number = () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) {
+  /** `backend`: the choice of this visit, before the one that was kept. */
+  constructor(
+    backend: BackendChoice | null = null,
+    random: () => number = () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+  ) {
     this.#random = random;
+    const chosen = backend ?? recall(BACKEND_KEY);
+    this.backend = backendChoices.find((known) => known === chosen) ?? 'auto';
     const kept = v.safeParse(keptShape, recallJson(KEY));
     if (!kept.success) return;
     for (const name of settingNames) this.changed[name] = within(name, kept.output[name]);
@@ -66,7 +75,13 @@ export class Settings {
     this.#keep();
   }
 
-  /** Back to what the package says. */
+  /** Chooses what computes; it is kept beyond this visit. */
+  setBackend(backend: BackendChoice): void {
+    this.backend = backend;
+    remember(BACKEND_KEY, backend === 'auto' ? null : backend);
+  }
+
+  /** Back to what the package says; what computes stays. */
   reset(): void {
     for (const name of settingNames) this.changed[name] = null;
     this.seedIsFixed = false;

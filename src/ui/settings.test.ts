@@ -1,4 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest';
+import { backendOf } from './backend-choice.ts';
+import { remember } from './memory.ts';
 import { Settings } from './settings.svelte.ts';
 import { fakeInfo } from './testing/fake-engine.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
@@ -43,7 +45,7 @@ test('what is no number changes nothing', () => {
 
 test('a fixed seed stays, a random one moves', () => {
   let last = 0;
-  const settings = new Settings(() => (last += 1));
+  const settings = new Settings(null, () => (last += 1));
   expect([settings.nextSeed(), settings.nextSeed()]).toEqual([1, 2]);
   settings.setSeed(true, 42);
   expect([settings.nextSeed(), settings.nextSeed()]).toEqual([42, 42]);
@@ -60,4 +62,28 @@ test('a browser without storage still has settings', () => {
   const settings = new Settings();
   settings.set('temperature', 1);
   expect(settings.sampling(defaults).temperature).toBe(1);
+});
+
+test('what computes is kept; the address wins for its visit, and reset leaves it', () => {
+  expect(new Settings().backend).toBe('auto');
+  const settings = new Settings();
+  settings.setBackend('cpu');
+  settings.reset();
+  expect(new Settings().backend).toBe('cpu');
+  expect(new Settings('webgpu').backend).toBe('webgpu');
+  expect(new Settings().backend).toBe('cpu');
+  settings.setBackend('auto');
+  expect(new Settings().backend).toBe('auto');
+  remember('backend', 'abacus');
+  expect(new Settings().backend).toBe('auto');
+});
+
+test.each([
+  ['?backend=cpu', 'cpu'],
+  ['?model=tiny&backend=webgpu', 'webgpu'],
+  ['?backend=auto', 'auto'],
+  ['?backend=abacus', null],
+  ['', null],
+])('the address %s asks for %s', (query, backend) => {
+  expect(backendOf(`http://clinic.test/${query}`)).toBe(backend);
 });

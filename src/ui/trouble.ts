@@ -14,6 +14,7 @@ const remedies: Readonly<Record<FailureName | 'Bug', Remedy>> = {
   NoWebGpu: 'reload',
   DeviceLost: 'reload',
   DeviceLimit: 'retry',
+  CpuLimit: 'retry',
   WrongNumbers: 'retry',
   BadManifest: 'reload',
   BadTokenizer: 'retry',

@@ -1,6 +1,6 @@
-import type { EngineApi } from '../worker/api.ts';
+import type { BackendChoice, EngineApi } from '../worker/api.ts';
 import { Alarm } from './alarm.svelte.ts';
-import { Chat } from './chat.svelte.ts';
+import { Chat, type ChatOptions } from './chat.svelte.ts';
 import type { Records } from './conversation.ts';
 import { Language } from './language.svelte.ts';
 import { Loader } from './loader.svelte.ts';
@@ -17,11 +17,13 @@ export interface WorkspaceOptions {
   readonly records: Records;
   readonly folder: () => string;
   readonly languages: readonly string[];
+  /** What shall compute in this visit; left out or null, what was kept. */
+  readonly backend?: BackendChoice | null;
 }
 
 export class Workspace {
   readonly language: Language;
-  readonly settings = new Settings();
+  readonly settings: Settings;
   readonly loader: Loader;
   readonly chats: Readonly<Record<TaskName, Chat>>;
   readonly alarms: Readonly<Record<TaskName, Alarm>>;
@@ -34,13 +36,22 @@ export class Workspace {
     () => taskNames.find((name) => this.chats[name].isRunning) ?? null,
   );
 
-  constructor({ engine, records, folder, languages }: WorkspaceOptions) {
+  constructor({ engine, records, folder, languages, backend = null }: WorkspaceOptions) {
     this.language = new Language(languages);
-    this.loader = new Loader(engine, folder);
+    this.settings = new Settings(backend);
+    this.loader = new Loader(engine, folder, () => this.settings.backend);
+    const watched: ChatOptions['engine'] = {
+      stop: () => engine.stop(),
+      generate: async (request, onEvent) => {
+        const result = await engine.generate(request, onEvent);
+        this.loader.ran(result.ran);
+        return result;
+      },
+    };
     const chat = (task: TaskName): Chat =>
       new Chat({
         task,
-        engine,
+        engine: watched,
         records,
         sampling: () => (this.canAsk(task) ? this.#sampling() : null),
         seed: () => this.settings.nextSeed(),
@@ -66,6 +77,19 @@ export class Workspace {
   choose(task: TaskName): void {
     this.task = task;
     remember('task', task);
+  }
+
+  /** Lets something else compute; the model is loaded anew once no answer is running. */
+  async chooseBackend(backend: BackendChoice): Promise<void> {
+    if (!this.canChooseBackend) return;
+    this.settings.setBackend(backend);
+    await this.loader.restart();
+  }
+
+  /** Not while the model is loaded or answers. */
+  get canChooseBackend(): boolean {
+    const { phase } = this.loader;
+    return (phase === 'ready' || phase === 'failed') && this.busyTask === null;
   }
 
   /** Follows the typing: keeps the draft and looks for danger signs, once the person pauses. */

@@ -112,3 +112,33 @@ test('a question that did not fit is taken along into the new conversation', asy
   expect(workspace.chat.turns).toEqual([]);
   expect(workspace.chat.draft).toBe('很长的问题');
 });
+
+test('what computes can be chosen between answers, which loads the model again', async () => {
+  let go: () => void = () => undefined;
+  const pause = (): Promise<void> => new Promise((resolve) => (go = resolve));
+  const { engine, workspace } = setUp({ pause });
+  expect(workspace.canChooseBackend).toBe(false);
+  await workspace.start();
+  await workspace.chooseBackend('cpu');
+  expect(engine.backends).toEqual(['auto', 'cpu']);
+  workspace.chat.draft = '问';
+  const asking = workspace.send();
+  await workspace.chooseBackend('webgpu');
+  expect(workspace.settings.backend).toBe('cpu');
+  expect(engine.backends).toHaveLength(2);
+  const running = setInterval(() => go(), 1);
+  await asking;
+  clearInterval(running);
+  expect(workspace.canChooseBackend).toBe(true);
+});
+
+test('the page says what computes after a GPU has failed for good', async () => {
+  const ran = { backend: 'onnx', variant: 'f32', adapter: 'CPU' } as const;
+  const { workspace } = setUp({ ran, recoveries: ['DeviceLost', 'DeviceLost'] });
+  await workspace.start();
+  expect(workspace.loader.info?.backend).toBe('wgsl');
+  workspace.chat.draft = '问';
+  await workspace.send();
+  expect(workspace.loader.info).toMatchObject(ran);
+  expect(workspace.loader.info?.id).toBe(fakeInfo.id);
+});

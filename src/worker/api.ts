@@ -13,11 +13,17 @@ export interface Turn {
 export interface DeviceReport {
   readonly webgpu: boolean;
   readonly adapter: string; // vendor, architecture, description as far as the browser tells
+  readonly software: boolean; // a driver in software: the CPU computes
   readonly shaderF16: boolean;
   readonly subgroups: boolean;
 }
 
-export type LoadPhase = 'manifest' | 'check' | 'download' | 'upload' | 'compile' | 'self-test';
+/** What shall compute: the better one, our shaders, or ONNX Runtime on the CPU. */
+export type BackendChoice = 'auto' | 'webgpu' | 'cpu';
+
+/** `upload` is into the GPU's memory, `memory` into ONNX Runtime's. */
+export type LoadPhase =
+  'manifest' | 'check' | 'download' | 'upload' | 'memory' | 'compile' | 'self-test';
 
 export interface LoadProgress {
   readonly phase: LoadPhase;
@@ -41,9 +47,9 @@ export interface ModelInfo {
   readonly tasks: readonly { readonly id: TaskId; readonly title: { zh: string; en: string } }[];
   readonly adapterMode: 'merged' | 'routed' | 'none';
   readonly sampling: SamplingSettings;
-  readonly backend: 'wgsl';
+  readonly backend: 'wgsl' | 'onnx';
   readonly variant: string; // 'f32' | 'f16'
-  readonly adapter: string; // the GPU's
+  readonly adapter: string; // the GPU's name, or the CPU with its runtime
   /** How far the known-answer test was from its record; null where the package has none. */
   readonly selfTest: { readonly maxLogitDifference: number; readonly tolerance: number } | null;
   /** Files that had to come over the network this time. */
@@ -110,6 +116,8 @@ export interface GenerateResult {
   readonly decodeTokensPerSecond: number;
   readonly taskSwitchMs: number; // what writing the gates took, 0 where the task stayed
   readonly finish: 'stop' | 'length' | 'cancelled';
+  /** What computed its end: after a failure of the GPU it may be another than before. */
+  readonly ran: Pick<ModelInfo, 'backend' | 'variant' | 'adapter'>;
   /** Failures of the GPU that the answer has survived, in their order. */
   readonly recoveries: readonly ('WrongNumbers' | 'DeviceLost')[];
   /** Of every token of the answer; only where the request asked for them. */
@@ -126,6 +134,8 @@ export interface WorkerCounts {
 export interface OpenOptions {
   /** The plainest kernels, f32 and few tokens at a time: slower, for a device that failed before. */
   readonly careful?: boolean;
+  /** Default 'auto'. */
+  readonly backend?: BackendChoice;
 }
 
 export interface EngineApi {

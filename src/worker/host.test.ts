@@ -19,6 +19,8 @@ interface Fake {
   stops: number;
   disposed: number;
   read: string[];
+  /** What the engine was opened with. */
+  opened: { gpu: boolean; cpu: boolean };
 }
 
 const fake = vi.hoisted((): Fake => {
@@ -35,13 +37,15 @@ const fake = vi.hoisted((): Fake => {
     stops: 0,
     disposed: 0,
     read: [],
+    opened: { gpu: false, cpu: false },
   };
 });
 
 vi.mock('../gpu/device.ts', () => ({
   requestGpu: () => {
     fake.devices += 1;
-    if (!fake.granted) return Promise.reject(new Error('no adapter'));
+    if (!fake.granted)
+      return Promise.reject(Object.assign(new Error('no adapter'), { name: 'NoWebGpu' }));
     return Promise.resolve({ lost: new Promise((resolve) => (fake.lose = resolve)) });
   },
 }));
@@ -63,9 +67,10 @@ vi.mock('../engine/engine.ts', () => {
   };
   const open = async (
     source: { read(name: string): Promise<Uint8Array> },
-    _gpu: unknown,
-    options: { renewGpu: () => Promise<unknown> },
+    gpu: unknown,
+    options: { renewGpu: () => Promise<unknown>; cpu?: unknown },
   ) => {
+    fake.opened = { gpu: gpu !== null, cpu: options.cpu !== undefined };
     fake.renew = options.renewGpu;
     for (const name of ['manifest.json', 'shard-00000.bin']) {
       await source.read(name);
@@ -77,6 +82,7 @@ vi.mock('../engine/engine.ts', () => {
 });
 
 const url = 'http://clinic.test/models/example/';
+const webgpu = { backend: 'webgpu' } as const;
 const request: GenerateRequest = {
   task: 'medkqa',
   turns: [{ role: 'user', text: '发烧' }],
@@ -104,7 +110,7 @@ beforeEach(async () => {
 describe('open', () => {
   it('loads from memory where the browser gives no storage, and lists what it fetched', async () => {
     const seen: LoadProgress[] = [];
-    const info = await host.open(url, (progress) => void seen.push(progress));
+    const info = await host.open(url, (progress) => void seen.push(progress), webgpu);
     expect(info.id).toBe('example');
     expect(info.fetched).toContain('shard-00000.bin');
     expect(fake.read).toEqual(['manifest.json', 'shard-00000.bin']);
@@ -120,17 +126,17 @@ describe('open', () => {
   );
 
   it('is Busy while it opens, and disposes of the engine before', async () => {
-    const first = host.open(url, () => undefined);
-    await expect(host.open(url, () => undefined)).rejects.toMatchObject({ name: 'Busy' });
+    const first = host.open(url, () => undefined, webgpu);
+    await expect(host.open(url, () => undefined, webgpu)).rejects.toMatchObject({ name: 'Busy' });
     await expect(host.generate(request, () => undefined)).rejects.toMatchObject({ name: 'Busy' });
     await first;
-    await host.open(url, () => undefined);
+    await host.open(url, () => undefined, webgpu);
     expect(fake.disposed).toBe(1);
   });
 });
 
 describe('generate', () => {
-  beforeEach(() => host.open(url, () => undefined));
+  beforeEach(() => host.open(url, () => undefined, webgpu));
 
   it('gives its result only after the page has seen every piece', async () => {
     let text = '';
@@ -179,7 +185,7 @@ describe('a lost GPU', () => {
   it("is the engine's to replace once: the page does not hear of it", async () => {
     let told = '';
     void host.lost().then((reason) => (told = reason));
-    await host.open(url, () => undefined);
+    await host.open(url, () => undefined, webgpu);
     const answer = host.generate(request, () => undefined);
     fake.lose('driver reset');
     await fake.renew();
@@ -194,7 +200,7 @@ describe('a lost GPU', () => {
 
   it('the second time ends the answer under way, tells who asked early, and opens anew', async () => {
     const told = host.lost();
-    await host.open(url, () => undefined);
+    await host.open(url, () => undefined, webgpu);
     const answer = host.generate(request, () => undefined);
     fake.lose('driver reset');
     await fake.renew();
@@ -207,7 +213,7 @@ describe('a lost GPU', () => {
     await expect(host.generate(request, () => undefined)).rejects.toMatchObject({
       name: 'DeviceLost',
     });
-    await host.open(url, () => undefined);
+    await host.open(url, () => undefined, webgpu);
     const second = host.generate(request, () => undefined);
     fake.finish();
     await second;
@@ -215,7 +221,7 @@ describe('a lost GPU', () => {
 
   it('for which there is no other is told, and ends the answer', async () => {
     const told = host.lost();
-    await host.open(url, () => undefined);
+    await host.open(url, () => undefined, webgpu);
     const answer = host.generate(request, () => undefined);
     fake.granted = false;
     fake.lose('driver reset');
@@ -229,7 +235,7 @@ describe('a lost GPU', () => {
   it('while nothing is answered is left to the next answer', async () => {
     let told = '';
     void host.lost().then((reason) => (told = reason));
-    await host.open(url, () => undefined);
+    await host.open(url, () => undefined, webgpu);
     fake.lose('driver reset');
     const answer = host.generate(request, () => undefined);
     await fake.renew();
@@ -240,13 +246,83 @@ describe('a lost GPU', () => {
 
   it('while a package is opened is told', async () => {
     const told = host.lost();
-    await host.open(url, () => undefined);
+    await host.open(url, () => undefined, webgpu);
     fake.lose('between');
     await fake.renew();
-    const opening = host.open(url, () => undefined);
+    const opening = host.open(url, () => undefined, webgpu);
     fake.lose('while opening'); // the new device, which no engine replaces again
     await Promise.allSettled([opening]);
     expect(await told).toBe('while opening');
+  });
+});
+
+describe('what computes', () => {
+  const adapterOf = (architecture: string) => ({
+    info: { vendor: 'google', architecture, device: '', description: '', isFallbackAdapter: false },
+    features: new Set<string>(),
+  });
+  const offer = (adapter: unknown): void => {
+    const locks = { request: (_name: string, work: () => unknown) => work() };
+    const gpu = { requestAdapter: () => Promise.resolve(adapter) };
+    vi.stubGlobal('navigator', { locks, gpu });
+  };
+
+  beforeEach(() => {
+    fake.granted = true;
+    fake.devices = 0;
+  });
+
+  it.each([
+    ['a GPU with the CPU behind it', adapterOf('turing'), undefined, { gpu: true, cpu: true }],
+    ['the CPU instead of software', adapterOf('swiftshader'), undefined, { gpu: false, cpu: true }],
+    ['the CPU without an adapter', null, undefined, { gpu: false, cpu: true }],
+    ['the GPU alone, as asked', adapterOf('swiftshader'), 'webgpu', { gpu: true, cpu: false }],
+    ['the CPU alone, as asked', adapterOf('turing'), 'cpu', { gpu: false, cpu: true }],
+  ] as const)('is %s', async (_, adapter, backend, opened) => {
+    offer(adapter);
+    await host.open(url, () => undefined, backend === undefined ? {} : { backend });
+    expect(fake.opened).toEqual(opened);
+    expect(fake.devices).toBe(opened.gpu ? 1 : 0);
+  });
+
+  it('is the CPU where an adapter gives no device', async () => {
+    offer(adapterOf('turing'));
+    fake.granted = false;
+    await host.open(url, () => undefined);
+    expect(fake.opened).toEqual({ gpu: false, cpu: true });
+    await expect(host.open(url, () => undefined, webgpu)).rejects.toThrow('no adapter');
+  });
+
+  it('goes on where a second GPU is lost and the CPU is behind it', async () => {
+    offer(adapterOf('turing'));
+    let told = '';
+    void host.lost().then((reason) => (told = reason));
+    await host.open(url, () => undefined);
+    const answer = host.generate(request, () => undefined);
+    fake.lose('driver reset');
+    await fake.renew();
+    fake.lose('driver reset again');
+    await pause();
+    fake.finish();
+    expect(await answer).toMatchObject({ text: '好' });
+    expect(told).toBe('');
+  });
+
+  it('is nothing for a package that the CPU cannot run, and none of its weights is fetched', async () => {
+    offer(null);
+    const fetched: string[] = [];
+    const files = await samplePackage(1);
+    // Heads of the same width together, but each too narrow for it.
+    const manifest = new TextDecoder()
+      .decode(files.get('manifest.json'))
+      .replace('"heads":2,"kvHeads":2,"headDim":16', '"heads":4,"kvHeads":4,"headDim":8');
+    vi.stubGlobal('fetch', (address: string) => {
+      fetched.push(address.slice(url.length));
+      return Promise.resolve(new Response(manifest));
+    });
+    const opening = host.open(url, () => undefined);
+    await expect(opening).rejects.toMatchObject({ name: 'CpuLimit' });
+    expect(fetched).toEqual(['manifest.json']);
   });
 });
 

@@ -1,11 +1,14 @@
+import type { OnnxRuntime } from '../engine/backends/onnx.ts';
+import { chooseBackend, type Choice } from '../engine/choice.ts';
 import { Engine } from '../engine/engine.ts';
 import { Failure, failureName } from '../failure.ts';
 import { requestGpu, type GpuDevice, type GpuOptions } from '../gpu/device.ts';
-import { softwareTuning } from '../gpu/tuning.ts';
+import { isSoftware, softwareTuning } from '../gpu/tuning.ts';
 import { OpfsPlace } from '../store/opfs.ts';
-import { openPackage, type StoredPackage } from '../store/package.ts';
+import { openPackage, type AcceptManifest, type StoredPackage } from '../store/package.ts';
 import { MemoryPlace } from '../store/place.ts';
 import type {
+  BackendChoice,
   DeviceReport,
   EngineApi,
   GenerateEvent,
@@ -29,13 +32,23 @@ const USUAL: GpuOptions = {};
 const CAREFUL: GpuOptions = { variant: 'f32', tuning: softwareTuning };
 const optionsFor = (careful: boolean): GpuOptions => (careful ? CAREFUL : USUAL);
 
-/** The worker's side of EngineApi: one GPU, one package, one answer at a time. */
+/** Loaded when the CPU is to compute; a first try that failed is not kept. */
+let runtime: Promise<OnnxRuntime> | null = null;
+const loadRuntime = (): Promise<OnnxRuntime> => {
+  runtime ??= import('./onnx-runtime.ts').then(({ loadOnnxRuntime }) => loadOnnxRuntime());
+  runtime.catch(() => (runtime = null));
+  return runtime;
+};
+
+/** The worker's side of EngineApi: one GPU or the CPU, one package, one answer at a time. */
 export class Host implements EngineApi {
   #gpu: GpuDevice | null = null;
   #gpuOptions: GpuOptions = USUAL;
   #engine: Engine | null = null;
   /** The device that the engine replaces by itself; the page hears of a later loss only. */
   #replaceable: GpuDevice | null = null;
+  /** The CPU goes on where the GPU does not: the page need not hear of any loss. */
+  #cpuCanFollow = false;
   #answer: AbortController | null = null;
   #opening = false;
   #reportLoss: (reason: string) => void = () => undefined;
@@ -47,12 +60,15 @@ export class Host implements EngineApi {
     // `navigator.gpu` is missing where the browser has no WebGPU or the page is not secure.
     const gpu: GPU | undefined = navigator.gpu;
     const adapter = (await gpu?.requestAdapter()) ?? null;
-    if (adapter === null) return { webgpu: false, adapter: '', shaderF16: false, subgroups: false };
+    if (adapter === null) {
+      return { webgpu: false, adapter: '', software: false, shaderF16: false, subgroups: false };
+    }
     const { vendor, architecture, device, description } = adapter.info;
     const said = [vendor, architecture, device, description].filter((part) => part !== '');
     return {
       webgpu: true,
       adapter: [...new Set(said)].join(' '),
+      software: isSoftware(adapter.info),
       shaderF16: adapter.features.has('shader-f16'),
       subgroups: adapter.features.has('subgroups'),
     };
@@ -61,7 +77,7 @@ export class Host implements EngineApi {
   async open(
     url: string,
     onProgress: Listener<LoadProgress>,
-    { careful = false }: OpenOptions = {},
+    { careful = false, backend = 'auto' }: OpenOptions = {},
   ): Promise<ModelInfo> {
     const folder = new URL(url, location.href);
     if (folder.origin !== location.origin || !folder.pathname.endsWith('/')) {
@@ -75,7 +91,7 @@ export class Host implements EngineApi {
     }
     try {
       const pipe = new Pipe(onProgress, latest);
-      const info = await this.#open(folder.href, (progress) => pipe.push(progress));
+      const info = await this.#open(folder.href, backend, (progress) => pipe.push(progress));
       await pipe.flush();
       return info;
     } finally {
@@ -123,21 +139,46 @@ export class Host implements EngineApi {
     return this.#loss;
   }
 
-  async #open(url: string, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
-    // The GPU first: without one there is no use in fetching a model.
+  async #open(
+    url: string,
+    asked: BackendChoice,
+    onProgress: (progress: LoadProgress) => void,
+  ): Promise<ModelInfo> {
     this.#replaceable = null;
-    const gpu = (this.#gpu ??= await this.#requestGpu());
+    this.#cpuCanFollow = false;
+    const adapter = asked === 'cpu' ? null : await this.probe();
+    const facts = adapter?.webgpu === true ? adapter : null;
+    // The GPU first: where only it is wanted, there is no use in fetching a model without one.
+    if (asked === 'webgpu') this.#gpu ??= await this.#requestGpu();
     this.#engine?.dispose();
     this.#engine = null;
     return navigator.locks.request(STORAGE_LOCK, async () => {
-      const { source, fetched } = await openStored(url, onProgress);
+      let choice: Choice = { first: 'wgsl', cpuCanFollow: false };
+      const { source, fetched } = await openStored(url, onProgress, (manifest) => {
+        choice = chooseBackend(asked, facts, manifest);
+      });
+      const { first, cpuCanFollow } = choice;
+      const gpu = first === 'wgsl' ? await this.#gpuOrCpu(cpuCanFollow) : null;
+      const cpu = gpu === null || cpuCanFollow ? { cpu: loadRuntime } : {};
+      this.#cpuCanFollow = cpuCanFollow;
       const engine = await this.#unlessLost(
-        Engine.open(source, gpu, { onProgress, selfTest: true, renewGpu: () => this.#renewGpu() }),
+        Engine.open(source, gpu, { onProgress, renewGpu: () => this.#renewGpu(), ...cpu }),
       );
       this.#engine = engine;
       this.#replaceable = gpu;
+      this.#lostBecause = null;
       return { ...engine.info, fetched: [...fetched] };
     });
+  }
+
+  /** The GPU's device; null where it gives none and the CPU can do without. */
+  async #gpuOrCpu(cpuCanFollow: boolean): Promise<GpuDevice | null> {
+    try {
+      return (this.#gpu ??= await this.#requestGpu());
+    } catch (error) {
+      if (!cpuCanFollow || failureName(error) !== 'NoWebGpu') throw error;
+      return null;
+    }
   }
 
   async #requestGpu(): Promise<GpuDevice> {
@@ -146,7 +187,7 @@ export class Host implements EngineApi {
     void gpu.lost.then((reason) => {
       if (this.#gpu === gpu) this.#gpu = null;
       // The answer under way, or the next one, gets a new device by itself.
-      if (this.#replaceable !== gpu) this.#giveUp(reason);
+      if (this.#replaceable !== gpu && !this.#cpuCanFollow) this.#giveUp(reason);
     });
     return gpu;
   }
@@ -187,13 +228,14 @@ export class Host implements EngineApi {
 async function openStored(
   url: string,
   onProgress: (progress: LoadProgress) => void,
+  accept: AcceptManifest,
 ): Promise<StoredPackage> {
   const get = (address: string, init: RequestInit) => fetch(address, init);
   try {
-    return await openPackage(url, await OpfsPlace.open(), get, onProgress);
+    return await openPackage(url, await OpfsPlace.open(), get, onProgress, accept);
   } catch (error) {
     if (failureName(error) !== 'StorageBlocked') throw error;
-    return openPackage(url, new MemoryPlace(), get, onProgress);
+    return openPackage(url, new MemoryPlace(), get, onProgress, accept);
   }
 }
 

@@ -1,6 +1,6 @@
 import { Failure, failureName } from '../../failure.ts';
 import type { Manifest } from '../../format/manifest.ts';
-import type { GpuDevice } from '../../gpu/device.ts';
+import { hasEightBits, type GpuDevice } from '../../gpu/device.ts';
 import { Model } from '../../model/model.ts';
 import type { Backend, PrefillOptions, RunPlan, TokenRun } from '../backend.ts';
 import { checkSettings } from '../sampler.ts';
@@ -35,6 +35,10 @@ class WgslBackend implements Backend {
 
   get variant(): Backend['variant'] {
     return this.#gpu.variant;
+  }
+
+  get eightBits(): boolean {
+    return hasEightBits(this.#gpu);
   }
 
   get adapterName(): string {

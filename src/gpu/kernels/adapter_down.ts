@@ -25,7 +25,7 @@ export async function createAdapterDown(
   gpu: Gpu,
   { columns, linears, experts, rank, padded, routed, weighed = false }: AdapterDownShape,
 ): Promise<(buffers: AdapterDownBuffers) => Step> {
-  const LANES = lanesFor(gpu.tuning, columns / 4);
+  const LANES = lanesFor(gpu.tuning.rowLanes, columns / 4);
   const WG = gpu.tuning.workgroup;
   const kernel = await gpu.kernel(
     'adapter_down',

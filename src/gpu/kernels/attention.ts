@@ -5,13 +5,15 @@ export interface AttentionShape {
   readonly heads: number; // H
   readonly kvHeads: number; // K, H is a multiple of it
   readonly headDim: number; // Dh, a multiple of 4
+  /** Where scales begin in a cache of 8 bits, see cacheLayout; 0 or left out for one of elem. */
+  readonly scales?: number;
 }
 
 export interface AttentionBuffers {
   readonly params: GPUBuffer;
   readonly qkv: GPUBuffer; // f32 [T, (H + 2 K) * Dh], the queries are read
-  readonly keys: GPUBuffer; // elem [S, K, Dh]
-  readonly values: GPUBuffer; // elem [S, K, Dh]
+  readonly keys: GPUBuffer; // see cacheLayout
+  readonly values: GPUBuffer; // see cacheLayout
   readonly slopes: GPUBuffer; // f32 [H], see alibiSlopes; zeros for none
   readonly y: GPUBuffer; // elem [T, H, Dh]
 }
@@ -19,17 +21,23 @@ export interface AttentionBuffers {
 /** Causal attention of T queries over the cache, which already holds their own keys and values. */
 export async function createAttention(
   gpu: Gpu,
-  { heads, kvHeads, headDim }: AttentionShape,
+  { heads, kvHeads, headDim, scales = 0 }: AttentionShape,
 ): Promise<(buffers: AttentionBuffers) => Step> {
   const columns = headDim / 4;
   const parts = Math.max(1, Math.floor(gpu.tuning.attentionLanes / columns));
-  const kernel = await gpu.kernel('attention', wgsl, {
-    H: heads,
-    KV_HEADS: kvHeads,
-    DH: headDim,
-    ROW: (heads + 2 * kvHeads) * headDim,
-    LANES: columns * parts,
-  });
+  const kernel = await gpu.kernel(
+    'attention',
+    wgsl,
+    {
+      H: heads,
+      KV_HEADS: kvHeads,
+      DH: headDim,
+      ROW: (heads + 2 * kvHeads) * headDim,
+      SCALES: scales,
+      LANES: columns * parts,
+    },
+    { cache: scales > 0 ? 'int8' : 'elem' },
+  );
   const grid = gridOf(heads);
   return ({ params, qkv, keys, values, slopes, y }) =>
     kernel.bind([params, qkv, keys, values, slopes, y], grid);

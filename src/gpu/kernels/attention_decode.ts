@@ -9,6 +9,8 @@ export interface AttentionDecodeShape extends AttentionShape {
   readonly rotary: boolean;
   /** Most slices that the cache is cut into. With several attention_combine has to follow. */
   readonly slices: number;
+  /** Where scales begin in a cache of 8 bits, see cacheLayout; 0 or left out for one of elem. */
+  readonly scales?: number;
 }
 
 export interface AttentionDecodeBuffers {
@@ -18,8 +20,8 @@ export interface AttentionDecodeBuffers {
   readonly weight: GPUBuffer; // f32 [2 Dh] of the norm, queries' first; not read without one
   readonly angles: GPUBuffer | null; // f32 [S, Dh/2, 2], see ropeTable; null where nothing turns
   readonly slopes: GPUBuffer; // f32 [H], see alibiSlopes; zeros for none
-  readonly keys: GPUBuffer; // elem [S, K, Dh]
-  readonly values: GPUBuffer; // elem [S, K, Dh]
+  readonly keys: GPUBuffer; // see cacheLayout
+  readonly values: GPUBuffer; // see cacheLayout
   readonly y: GPUBuffer; // elem [H, Dh]; with several slices f32 [H, slices, Dh + 4]
 }
 
@@ -29,7 +31,7 @@ export interface AttentionDecodeBuffers {
  */
 export async function createAttentionDecode(
   gpu: Gpu,
-  { heads, kvHeads, headDim, normEps, rotary, slices }: AttentionDecodeShape,
+  { heads, kvHeads, headDim, normEps, rotary, slices, scales = 0 }: AttentionDecodeShape,
 ): Promise<(buffers: AttentionDecodeBuffers) => Step> {
   const columns = headDim / 4;
   const parts = Math.max(1, Math.floor(gpu.tuning.attentionLanes / columns));
@@ -43,10 +45,11 @@ export async function createAttentionDecode(
       NORM: normEps === null ? 0 : 1,
       EPS: normEps ?? 0,
       TURN: Number(rotary),
+      SCALES: scales,
       SLICES: slices,
       LANES: columns * parts,
     },
-    { output: slices === 1 ? 'elem' : 'f32' },
+    { output: slices === 1 ? 'elem' : 'f32', cache: scales > 0 ? 'int8' : 'elem' },
   );
   const grid = gridOf(heads * slices);
   return ({ params, qkv, bias, weight, angles, slopes, keys, values, y }) =>

@@ -29,7 +29,7 @@ describe.each(gpuCases)('kv_write in $title', async (setting) => {
     const before = asElem(gpu, testNumbers(capacity * width, 2));
     const keys = uploadElem(gpu, before);
     const values = uploadElem(gpu, before);
-    const bind = await createKvWrite(gpu, { queries, width });
+    const bind = await createKvWrite(gpu, { queries, width, headDim: 4 });
     const params = uploadParams(gpu, tokens, at);
     const step = bind({ params, qkv: upload(gpu, qkv), bias: upload(gpu, bias), keys, values });
     for (const [part, buffer] of [keys, values].entries()) {

@@ -2,11 +2,9 @@ import { describe, expect, it, vi } from 'vitest';
 import { packQ4, quantizedBlock, unpackQ4 } from '../../format/dtype.ts';
 import {
   asElem,
-  elemPart,
   gpuCases,
   openTestGpu,
   runSteps,
-  runStepsElem,
   sumPart,
   testNumbers,
   upload,
@@ -14,8 +12,9 @@ import {
   worstError,
 } from '../testing.ts';
 import { softwareTuning } from '../tuning.ts';
-import { createMatvecQ4, type AdapterRows } from './matvec_q4.ts';
-import { adapterReference, matrixReference } from './reference.ts';
+import { fusedCases, fusedError } from './matvec-testing.ts';
+import { createMatvecQ4 } from './matvec_q4.ts';
+import { matrixReference } from './reference.ts';
 
 // Lavapipe compiles a fused kernel for many seconds, and longer on a busy machine.
 vi.setConfig({ testTimeout: 240_000 });
@@ -51,122 +50,11 @@ describe.each(gpuCases)('matvec_q4 in $title', async (setting) => {
   );
 });
 
-/** N, K, first row and outputs, what is added to, the norm, the adapter's rows, silu. */
-const fused = [
-  ['a norm', { rows: 70, columns: 96, normed: true }],
-  ['a norm over more columns than a workgroup keeps', { rows: 21, columns: 2080, normed: true }],
-  ['silu', { rows: 2 * 18, columns: 64, silu: true }],
-  ['a norm, silu and an adapter', { rows: 2 * 36, columns: 320, normed: true, silu: true, adapter: { padded: 32, from: 0, rows: 72, starts: [36, 72], linears: 2 } }],
-  ['silu and an adapter whose linears begin anywhere', { rows: 2 * 27, columns: 96, silu: true, adapter: { padded: 12, from: 3, rows: 47, starts: [24, 47], linears: 2 } }],
-  ['an adapter of every row, added', { rows: 40, columns: 864, add: true, adapter: { padded: 4, from: 0, rows: 40, starts: [40, 40], linears: 1 } }],
-  ['an adapter of three linears around a block of rows', { rows: 37, columns: 64, from: 10, outputs: 61, adapter: { padded: 8, from: 2, rows: 55, starts: [12, 31], linears: 3 } }],
-  ['an adapter of some rows, with a norm', { rows: 48, columns: 96, normed: true, adapter: { padded: 36, from: 16, rows: 16, starts: [16, 16], linears: 1 } }],
-] as const satisfies readonly (readonly [string, Fused])[]; // prettier-ignore
-
-interface Fused {
-  readonly rows: number;
-  readonly columns: number;
-  readonly from?: number;
-  readonly outputs?: number;
-  readonly add?: boolean;
-  readonly normed?: boolean;
-  readonly silu?: boolean;
-  readonly adapter?: AdapterRows;
-}
-
-/** What one invocation after the other would compute, in double precision. */
-function fusedReference(
-  {
-    rows,
-    columns,
-    from = 0,
-    outputs = rows,
-    add = false,
-    normed = false,
-    silu = false,
-    adapter,
-  }: Fused,
-  inputs: Record<'w' | 'x' | 'norm' | 'b' | 'z' | 'before', Float32Array>,
-  tokens: number,
-) {
-  const { w, x, norm, b, z, before } = inputs;
-  const weighed = x.map((value, i) => value * (normed ? (norm[i % columns] ?? 0) : 1));
-  const none = new Float32Array(tokens * outputs);
-  const shape = { tokens, rows, columns, from, outputs, add: false };
-  const product = matrixReference(w, weighed, none, shape);
-  // Rows of B outside of this block are another dispatch's.
-  if (adapter) adapterReference(b, z, { ...adapter, outputs }, product);
-  const values = Float64Array.from(before);
-  const sizes = values.map(Math.abs);
-  for (let t = 0; t < tokens; t++) {
-    const row = x.subarray(t * columns, (t + 1) * columns);
-    const mean = row.reduce((sum, value) => sum + value * value, 0) / columns;
-    const factor = normed ? 1 / Math.sqrt(mean + eps) : 1;
-    const of = (array: Float64Array, n: number): number => (array[t * outputs + n] ?? 0) * factor;
-    for (let n = from; n < from + rows; n++) {
-      const at = t * outputs + n;
-      values[at] = of(product.values, n) + (add ? (before[at] ?? 0) : 0);
-      sizes[at] = of(product.sizes, n) + (add ? Math.abs(before[at] ?? 0) : 0);
-    }
-  }
-  if (!silu) return { values, sizes };
-  const half = rows / 2;
-  const pick = (array: Float64Array, i: number, second: number): number =>
-    array[Math.floor(i / half) * outputs + (i % half) + second * half] ?? 0;
-  const gated = new Float64Array(tokens * half).map((_, i) => {
-    const gate = pick(values, i, 0);
-    return (gate / (1 + Math.exp(-gate))) * pick(values, i, 1);
-  });
-  // An error of the gate goes into its exponent: silu changes by at most 1.1 times that.
-  const gatedSizes = gated.map(
-    (_, i) =>
-      1.1 * pick(sizes, i, 0) * Math.abs(pick(values, i, 1)) +
-      Math.abs(pick(values, i, 0)) * pick(sizes, i, 1),
-  );
-  return { values: gated, sizes: gatedSizes };
-}
-
-const eps = 1e-3;
-
 describe.each(gpuCases)('matvec_q4 in $title, with', async (setting) => {
   const gpu = await openTestGpu(setting);
 
-  it.each(fused)('%s', async (_, shape: Fused) => {
-    const { rows, columns, from = 0, outputs = rows, add = false, normed = false, silu = false, adapter } = shape; // prettier-ignore
-    const tokens = 3;
-    const packed = packQ4(testNumbers(rows * columns, 1), rows, columns);
-    // Sizes at which eps matters, and at which silu is neither 0 nor its argument.
-    const numbers = testNumbers(tokens * columns, 2).map((value) => value / (normed ? 30 : 900));
-    const inputs = {
-      w: unpackQ4(packed, rows, columns),
-      x: normed ? numbers : asElem(gpu, numbers),
-      norm: testNumbers(columns, 3).map((value) => value / 20),
-      b: asElem(gpu, testNumbers((adapter?.rows ?? 1) * (adapter?.padded ?? 4), 4)),
-      // silu multiplies two of these sums: f16 must be able to hold that.
-      z: testNumbers(tokens * (adapter?.linears ?? 1) * (adapter?.padded ?? 4), 5).map((value) =>
-        silu ? value / 50 : value,
-      ),
-      before: silu ? new Float32Array(tokens * outputs) : testNumbers(tokens * outputs, 6),
-    };
-    const y = upload(gpu, inputs.before);
-    const fusion = { silu, ...(normed && { normEps: eps }), ...(adapter && { adapter }) };
-    const bind = await createMatvecQ4(gpu, { columns, rows, from, outputs, add }, fusion);
-    const step = bind({
-      weights: upload(gpu, quantizedBlock('q4', packed, rows, columns)),
-      x: normed ? upload(gpu, inputs.x) : uploadElem(gpu, inputs.x),
-      norm: upload(gpu, inputs.norm),
-      b: uploadElem(gpu, inputs.b),
-      z: upload(gpu, inputs.z),
-      y,
-    });
-    const count = tokens * (silu ? rows / 2 : outputs);
-    const run = silu ? runStepsElem : runSteps;
-    const actual = await run(gpu, [step], tokens, y, count);
-    const { values, sizes } = fusedReference(shape, inputs, tokens);
-    // silu: WGSL grants exp 3 + 2 |x| units in the last place; below 1e-6 f16 has no digits.
-    const part = silu ? Math.max(elemPart(gpu), 2 ** -17) : sumPart;
-    const allowed = silu ? sizes.map((size) => size + 1e-3) : sizes;
-    expect(worstError(actual, values, part, allowed)).toBeLessThan(1);
+  it.each(fusedCases)('%s', async (_, shape) => {
+    expect(await fusedError(gpu, shape)).toBeLessThan(1);
   });
 
   it('refuses a gate without its half', async () => {

@@ -4,6 +4,10 @@ import { lanesFor } from '../tuning.ts';
 
 /** Columns of x that a workgroup keeps for itself: 8 KiB of the 16 KiB that every GPU has. */
 const mostStaged = 2048;
+/** Groups of 32 that are kept as bytes, 40 bytes each. */
+const mostByteGroups = 224;
+/** The feature of WGSL that int8 needs. */
+export const BYTE_PRODUCTS = 'packed_4x8_integer_dot_product';
 
 /** A row block of a 4-bit matrix, and where its product goes. */
 export interface MatrixQ4Shape {
@@ -45,7 +49,7 @@ export interface MatvecQ4Buffers {
 /**
  * y[t, from + n] (+)= W[n] . norm(x[t]) + B[n] . z[t], one token at a time: for decode and for
  * short passes. What is not fused is left out.
- * @throws RangeError for silu over an odd number of rows
+ * @throws RangeError for silu over an odd number of rows; Error for int8 where WGSL has no such product
  */
 export async function createMatvecQ4(
   gpu: Gpu,
@@ -53,8 +57,13 @@ export async function createMatvecQ4(
   { normEps, adapter, silu = false }: MatvecQ4Fusion = {},
 ): Promise<(buffers: MatvecQ4Buffers) => Step> {
   if (silu && rows % 2 === 1) throw new RangeError(`gate and up need even rows, not ${rows}`);
-  const LANES = lanesFor(gpu.tuning, columns / 32);
-  const WG = gpu.tuning.workgroup;
+  const { lanes, workgroup: WG, subgroup, int8 } = gpu.tuning.matvec;
+  if (int8 && !gpu.language.has(BYTE_PRODUCTS)) {
+    throw new Error(`int8 needs ${BYTE_PRODUCTS}, which this WebGPU does not have`);
+  }
+  const LANES = lanesFor(lanes, columns / 32);
+  const SUBGROUP = Math.min(subgroup, LANES);
+  const rounds = Math.ceil(columns / 32 / mostByteGroups);
   const kernel = await gpu.kernel(
     'matvec_q4',
     wgsl,
@@ -67,14 +76,21 @@ export async function createMatvecQ4(
       SILU: Number(silu),
       ...(normEps === undefined
         ? {}
-        : { NORM: 1, EPS: normEps, STAGE: columns <= mostStaged ? columns / 4 : 1 }),
+        : { NORM: 1, EPS: normEps, STAGE: columns <= mostStaged && !int8 ? columns / 4 : 1 }),
       ...(adapter === undefined
         ? {}
         : { ...adapterConstants(adapter), ALIGNED: aligned(adapter, from, silu ? rows / 2 : 0) }),
+      ...(int8 ? { INT8: 1, BYTES: Math.ceil(columns / 32 / rounds) } : {}),
       LANES,
+      SUBGROUP,
       WG,
     },
-    { input: normEps === undefined ? 'elem' : 'f32', output: silu ? 'elem' : 'f32' },
+    {
+      input: normEps === undefined ? 'elem' : 'f32',
+      output: silu ? 'elem' : 'f32',
+      subgroups: SUBGROUP > 1,
+      dot8: int8,
+    },
   );
   const grid = gridOf(Math.ceil(rows / (silu ? 8 : 4) / (WG / LANES)));
   // A binding needs a buffer also where the shader does not read it.

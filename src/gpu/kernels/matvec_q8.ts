@@ -21,7 +21,7 @@ export async function createMatvecQ8(
   gpu: Gpu,
   { columns, rows, from, outputs }: MatvecQ8Shape,
 ): Promise<(buffers: MatvecQ8Buffers) => Step> {
-  const LANES = lanesFor(gpu.tuning, columns / 32);
+  const LANES = lanesFor(gpu.tuning.rowLanes, columns / 32);
   const WG = gpu.tuning.workgroup;
   const kernel = await gpu.kernel('matvec_q8', wgsl, {
     K: columns,

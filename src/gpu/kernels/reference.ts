@@ -46,6 +46,33 @@ export function matrixReference(
 }
 
 /**
+ * What may be lost where every 32 values of x become bytes, [T, outputs]: a byte is off by up to
+ * half a unit, 1/127 of the largest value of its group, evenly spread (sigma 1/sqrt(12) units). The
+ * errors of many terms add like noise; six standard deviations do not happen by chance. Bounding
+ * each error by its worst would be some ten times wider, and would hide a lost term.
+ */
+export function byteNoise(
+  w: Float32Array,
+  x: Float32Array,
+  { tokens, rows, columns, from, outputs }: Omit<MatrixCase, 'add'>,
+): Float64Array {
+  const noise = new Float64Array(tokens * outputs);
+  for (let t = 0; t < tokens; t++) {
+    for (let n = 0; n < rows; n++) {
+      let variance = 0;
+      for (let g = 0; g < columns; g += 32) {
+        const group = x.subarray(t * columns + g, t * columns + g + 32);
+        const unit = group.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / 127;
+        const weights = w.subarray(n * columns + g, n * columns + g + group.length);
+        variance += (weights.reduce((sum, value) => sum + value * value, 0) * unit * unit) / 12;
+      }
+      noise[t * outputs + from + n] = 6 * Math.sqrt(variance);
+    }
+  }
+  return noise;
+}
+
+/**
  * Adds sum_j b[n, j] z[t, s, j] to row `from` + n of every token, s the linear that row n of B
  * belongs to, and the sum of the terms' sizes to `sizes`.
  */

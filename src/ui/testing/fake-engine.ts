@@ -24,6 +24,7 @@ export interface Script {
   readonly finish?: 'stop' | 'length';
   readonly droppedQuestions?: number;
   readonly recoveries?: GenerateResult['recoveries'];
+  readonly ran?: GenerateResult['ran'];
   /** The GPU fails after so many pieces, and the answer goes on. */
   readonly recoverAfter?: number;
   /** Waited for between two steps; a test holds the engine with it. */
@@ -56,6 +57,8 @@ export class FakeEngine implements EngineApi {
   readonly requests: GenerateRequest[] = [];
   readonly careful: boolean[] = [];
   readonly opened: string[] = [];
+  /** What was asked to compute, by each `open`. */
+  readonly backends: OpenOptions['backend'][] = [];
   stops = 0;
   /** Runs when an answer is asked for, before anything else. */
   onGenerate: () => void = () => undefined;
@@ -75,7 +78,8 @@ export class FakeEngine implements EngineApi {
   }
 
   probe(): Promise<DeviceReport> {
-    const device = { webgpu: true, adapter: 'fake adapter', shaderF16: false, subgroups: false };
+    const features = { software: false, shaderF16: false, subgroups: false };
+    const device = { webgpu: true, adapter: 'fake adapter', ...features };
     return Promise.resolve({ ...device, ...this.#script.device });
   }
 
@@ -86,6 +90,7 @@ export class FakeEngine implements EngineApi {
   ): Promise<ModelInfo> {
     this.opened.push(url);
     this.careful.push(options.careful === true);
+    this.backends.push(options.backend);
     for (const progress of this.#script.progress ?? []) {
       onProgress(progress);
       await this.#script.pause?.();
@@ -163,6 +168,7 @@ export class FakeEngine implements EngineApi {
       prefillTokensPerSecond: 100,
       decodeTokensPerSecond: 12.34,
       taskSwitchMs: 1,
+      ran: this.#script.ran ?? { backend: 'wgsl', variant: 'f32', adapter: 'fake adapter' },
       recoveries: this.#script.recoveries ?? [],
       finish: this.#isStopped ? 'cancelled' : (this.#script.finish ?? 'stop'),
     };

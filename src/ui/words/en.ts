@@ -88,6 +88,10 @@ export const en: Words = {
   },
   load: {
     title: 'Preparing the model',
+    runs: {
+      wgsl: 'on the graphics device (WebGPU)',
+      onnx: 'on the processor (no graphics device)',
+    },
     first:
       'The first time, the model’s files are stored on this device; after that no network is needed.',
     phase: {
@@ -95,6 +99,7 @@ export const en: Words = {
       check: 'Checking the files on this device',
       download: 'Fetching the model’s files',
       upload: 'Moving them to the graphics device',
+      memory: 'Moving them into the processor’s program',
       compile: 'Compiling the kernels',
       'self-test': 'Self test against known answers',
     },
@@ -123,6 +128,10 @@ export const en: Words = {
     seedFixed: 'Fixed',
     seedHelp: 'With a fixed seed, the same question and settings give the same answer.',
     seedValue: 'Seed value',
+    backend: 'What computes',
+    backends: { auto: 'Automatic', webgpu: 'Graphics device (WebGPU)', cpu: 'Processor' },
+    backendHelp:
+      'Automatic takes a real graphics device where there is one, else the processor, which is usually slower. A change loads the model again.',
     reset: 'Back to the model’s defaults',
     defaultValue: 'Default {{value}}',
   },
@@ -139,7 +148,7 @@ export const en: Words = {
     selfTest: 'Self test',
     selfTestPassed: 'Passed: at most {{difference}} from the record, {{tolerance}} allowed',
     selfTestNone: 'This package carries no self test',
-    adapter: 'Graphics device',
+    adapter: 'Computes on',
     variant: 'Computes in',
     fetched: 'Came over the network this time',
     fetchedNothing: 'Nothing: all from this device',
@@ -162,8 +171,9 @@ export const en: Words = {
     source: 'after {{source}}, not clinically reviewed',
   },
   noGpu: {
-    title: 'This browser cannot run the model',
-    text: 'The model needs WebGPU, and no graphics adapter is available here.',
+    title: 'This browser cannot run the model on a graphics device',
+    text: 'The settings ask for WebGPU, and no graphics adapter is available here.',
+    cpu: 'Choose by itself: use the processor',
     step1: 'Update Chrome or Edge to 121 or newer; on Android use Chrome on Android 12 or newer.',
     step2:
       'Open chrome://gpu and look at the line WebGPU: it should say “Hardware accelerated”. Turn on “Use graphics acceleration” in the settings.',

@@ -4,7 +4,7 @@ import type { FailureWords } from './failures-zh.ts';
 /** What each failure means to a person, in English. */
 export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
   NoWebGpu: {
-    title: 'This browser cannot run the model',
+    title: 'This browser cannot run the model on a graphics device',
     todo: 'Update to Chrome 121 or newer, look for WebGPU on chrome://gpu, or use another device.',
   },
   DeviceLost: {
@@ -14,6 +14,10 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
   DeviceLimit: {
     title: 'The graphics device is too small for this model',
     todo: 'Close other programs that use it and try again, or use another device.',
+  },
+  CpuLimit: {
+    title: 'This model cannot run on the processor alone',
+    todo: 'In a browser it needs more memory than the processor’s program can have (32-bit WebAssembly: 4 GB), or it is built in a way that is not supported. Choose the graphics device in the settings, use a browser with WebGPU, or take a smaller model.',
   },
   WrongNumbers: {
     title: 'The self test failed: this device computes wrong numbers',

@@ -11,7 +11,7 @@ export type FailureWords = {
 /** What each failure means to a person: one entry for every name, the compiler sees to it. */
 export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
   NoWebGpu: {
-    title: '这个浏览器不能运行模型',
+    title: '这个浏览器不能用显卡运行模型',
     todo: '请更新到 Chrome 121 或更新的版本，在 chrome://gpu 查看 WebGPU 是否可用，或换一台设备。',
   },
   DeviceLost: {
@@ -21,6 +21,10 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
   DeviceLimit: {
     title: '这台设备的显卡放不下这个模型',
     todo: '请关闭其他占用显卡的程序后再试，或换一台设备。',
+  },
+  CpuLimit: {
+    title: '这个模型不能只用处理器运行',
+    todo: '它在浏览器里需要的内存超过处理器方式的上限（32 位 WebAssembly，4 GB），或结构不受支持。请在设置里改用显卡，换用支持 WebGPU 的浏览器，或选用更小的模型。',
   },
   WrongNumbers: {
     title: '自检没有通过：这台设备算出的结果不对',
