@@ -2,6 +2,7 @@ import { Failure } from '../failure.ts';
 import { parseManifest } from '../format/layout.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { PackageSource } from '../format/source.ts';
+import type { CalibrationStore } from '../gpu/calibration-store.ts';
 import type { GpuDevice } from '../gpu/device.ts';
 import { encodeParts, joinParts } from '../text/template.ts';
 import { Tokenizer } from '../text/tokenizer.ts';
@@ -44,6 +45,8 @@ export interface OpenOptions {
   readonly selfTest?: boolean;
   /** A new device after the first one is lost; without it a loss ends the engine. */
   readonly renewGpu?: () => Promise<GpuDevice>;
+  /** Chooses the GPU's kernels by measurement, about a second at first; without it, the usual ones. */
+  readonly measurements?: CalibrationStore;
   /** Loads what computes on the CPU: alone where there is no GPU, else where the GPU fails. */
   readonly cpu?: () => Promise<OnnxRuntime>;
 }
@@ -108,9 +111,9 @@ export class Engine {
       const sizes = `${tokenizer.vocab} pieces, the model ${manifest.config.vocab}`;
       throw new Failure('BadPackage', `tokenizer.json has ${sizes}`);
     }
-    const { cpu, renewGpu, selfTest = true } = options;
+    const { cpu, renewGpu, measurements, selfTest = true } = options;
     const read = (file: string): Promise<Uint8Array> => source.read(file);
-    const maker = makerFor({ manifest, read, selfTest, gpu, renewGpu, cpu, report });
+    const maker = makerFor({ manifest, read, selfTest, gpu, renewGpu, measurements, cpu, report });
     const first = await maker.first();
     return new Engine({ first, maker, manifest, manifestBytes: bytes.length, tokenizer });
   }

@@ -1,4 +1,5 @@
 import { Failure } from '../failure.ts';
+import type { CalibrationStore } from '../gpu/calibration-store.ts';
 import type { GpuDevice } from '../gpu/device.ts';
 import type { LoadProgress } from '../worker/api.ts';
 import {
@@ -14,12 +15,20 @@ import {
 interface Means extends Pick<MakerParts, 'manifest' | 'read' | 'selfTest'> {
   readonly gpu: GpuDevice | null;
   readonly renewGpu: (() => Promise<GpuDevice>) | undefined;
+  readonly measurements: CalibrationStore | undefined;
   readonly cpu: OnnxMakerParts['runtime'] | undefined;
   readonly report: (phase: LoadProgress['phase'], bytesDone: number, bytesTotal: number) => void;
 }
 
 /** The GPU, the CPU, or one after the other. @throws Failure NoWebGpu where there is neither */
-export function makerFor({ gpu, renewGpu, cpu, report, ...what }: Means): BackendMaker {
+export function makerFor({
+  gpu,
+  renewGpu,
+  measurements,
+  cpu,
+  report,
+  ...what
+}: Means): BackendMaker {
   const onSelfTest = (): void => {
     report('self-test', 0, 0);
   };
@@ -30,7 +39,7 @@ export function makerFor({ gpu, renewGpu, cpu, report, ...what }: Means): Backen
       report(phase, bytesDone, bytesTotal);
     },
   });
-  const onGpu = gpu && new WgslMaker({ ...into('upload'), gpu, renewGpu });
+  const onGpu = gpu && new WgslMaker({ ...into('upload'), gpu, renewGpu, measurements });
   const onCpu = cpu === undefined ? null : new OnnxMaker({ ...into('memory'), runtime: cpu });
   if (onGpu !== null && onCpu !== null) return new FallbackMaker(onGpu, onCpu);
   const only = onGpu ?? onCpu;

@@ -1,6 +1,9 @@
 import { Failure, failureName } from '../failure.ts';
 import type { Manifest } from '../format/manifest.ts';
+import { calibrate } from '../gpu/calibrate.ts';
+import type { CalibrationStore } from '../gpu/calibration-store.ts';
 import { plainer, type GpuDevice } from '../gpu/device.ts';
+import { trialShapeOf } from '../model/config.ts';
 import type { ModelInfo } from '../worker/api.ts';
 import type { Backend } from './backend.ts';
 import type { OnnxRuntime } from './backends/onnx.ts';
@@ -42,6 +45,8 @@ export interface WgslMakerParts extends MakerParts {
   readonly gpu: GpuDevice;
   /** A new device after a loss; undefined where there is no second try. */
   readonly renewGpu: (() => Promise<GpuDevice>) | undefined;
+  /** Chooses kernels by measurement and keeps what was measured; undefined takes the usual ones. */
+  readonly measurements: CalibrationStore | undefined;
 }
 
 /** Backends of our own shaders: 8 bits where asked for, f16, then f32; one new device after a loss, no second one. */
@@ -57,6 +62,7 @@ export class WgslMaker implements BackendMaker {
 
   async first(): Promise<Checked> {
     try {
+      await this.#calibrate();
       return await this.#open();
     } catch (error) {
       if (this.helps(error) !== 'WrongNumbers') throw error;
@@ -82,6 +88,13 @@ export class WgslMaker implements BackendMaker {
       this.#gpu = { ...(await this.#parts.renewGpu()), variant, cache, tuning };
     }
     return this.#open();
+  }
+
+  async #calibrate(): Promise<void> {
+    const { manifest, measurements } = this.#parts;
+    if (measurements === undefined) return;
+    const shape = trialShapeOf(manifest.config);
+    this.#gpu = (await calibrate(this.#gpu, { shape, store: measurements })).gpu;
   }
 
   async #open(): Promise<Checked> {

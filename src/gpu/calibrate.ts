@@ -1,6 +1,6 @@
 import matvecWgsl from '#shaders/matvec_q4.wgsl?raw';
 import probeWgsl from '#shaders/subgroup_probe.wgsl?raw';
-import { failureName } from '../failure.ts';
+import { Failure, failureName } from '../failure.ts';
 import type { CalibrationStore, CutTimes } from './calibration-store.ts';
 import { Trial, type TrialShape } from './calibration-trial.ts';
 import type { GpuDevice } from './device.ts';
@@ -47,7 +47,7 @@ export interface Calibration {
 /**
  * Finds the fastest way of running the matrices of decode on this GPU, of those whose numbers agree
  * with a plain loop, and remembers it: about a second on the first visit, nothing later.
- * @throws Failure DeviceLost; Error where every cut computes wrong numbers; what the store throws
+ * @throws Failure DeviceLost, WrongNumbers (by every cut), and what the store throws
  */
 export async function calibrate(
   owner: GpuDevice,
@@ -96,7 +96,7 @@ function fastest(cuts: readonly NamedCut[], times: CutTimes): NamedCut {
   }
   if (least === Infinity) {
     const tried = Object.keys(times).join('; ');
-    throw new Error(`every way of running matvec_q4 fails on this GPU: ${tried}`);
+    throw new Failure('WrongNumbers', `every way of running matvec_q4 fails on this GPU: ${tried}`);
   }
   return best;
 }

@@ -21,6 +21,8 @@ interface Fake {
   read: string[];
   /** What the engine was opened with. */
   opened: { gpu: boolean; cpu: boolean };
+  /** Whether it may choose kernels by measurement. */
+  measures: boolean;
 }
 
 const fake = vi.hoisted((): Fake => {
@@ -38,6 +40,7 @@ const fake = vi.hoisted((): Fake => {
     disposed: 0,
     read: [],
     opened: { gpu: false, cpu: false },
+    measures: false,
   };
 });
 
@@ -68,9 +71,10 @@ vi.mock('../engine/engine.ts', () => {
   const open = async (
     source: { read(name: string): Promise<Uint8Array> },
     gpu: unknown,
-    options: { renewGpu: () => Promise<unknown>; cpu?: unknown },
+    options: { renewGpu: () => Promise<unknown>; cpu?: unknown; measurements?: unknown },
   ) => {
     fake.opened = { gpu: gpu !== null, cpu: options.cpu !== undefined };
+    fake.measures = options.measurements !== undefined;
     fake.renew = options.renewGpu;
     for (const name of ['manifest.json', 'shard-00000.bin']) {
       await source.read(name);
@@ -283,6 +287,16 @@ describe('what computes', () => {
     await host.open(url, () => undefined, backend === undefined ? {} : { backend });
     expect(fake.opened).toEqual(opened);
     expect(fake.devices).toBe(opened.gpu ? 1 : 0);
+  });
+
+  it.each([
+    [true, 'a GPU', 'turing', false],
+    [false, 'a driver in software', 'swiftshader', false],
+    [false, 'a GPU on which everything is to be plain', 'turing', true],
+  ])('is chosen by measurement: %s for %s', async (measures, _, architecture, careful) => {
+    offer(adapterOf(architecture));
+    await host.open(url, () => undefined, { backend: 'webgpu', careful });
+    expect(fake.measures).toBe(measures);
   });
 
   it('is the CPU where an adapter gives no device', async () => {

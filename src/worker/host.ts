@@ -2,8 +2,10 @@ import type { OnnxRuntime } from '../engine/backends/onnx.ts';
 import { chooseBackend, type Choice } from '../engine/choice.ts';
 import { Engine } from '../engine/engine.ts';
 import { Failure, failureName } from '../failure.ts';
+import { JsonCalibrations, type CalibrationStore } from '../gpu/calibration-store.ts';
 import { requestGpu, type GpuDevice, type GpuOptions } from '../gpu/device.ts';
 import { isSoftware, softwareTuning } from '../gpu/tuning.ts';
+import { keptMeasurements } from '../store/measurements.ts';
 import { OpfsPlace } from '../store/opfs.ts';
 import { openPackage, type AcceptManifest, type StoredPackage } from '../store/package.ts';
 import { MemoryPlace } from '../store/place.ts';
@@ -160,9 +162,18 @@ export class Host implements EngineApi {
       const { first, cpuCanFollow } = choice;
       const gpu = first === 'wgsl' ? await this.#gpuOrCpu(cpuCanFollow) : null;
       const cpu = gpu === null || cpuCanFollow ? { cpu: loadRuntime } : {};
+      // Where everything is to be plain nothing is chosen, nor in software: each way of running a
+      // kernel takes a driver of that kind seconds to compile, and the usual one is a good one.
+      const plain = this.#gpuOptions === CAREFUL || facts?.software !== false;
+      const measured = plain ? {} : { measurements: measurements() };
       this.#cpuCanFollow = cpuCanFollow;
       const engine = await this.#unlessLost(
-        Engine.open(source, gpu, { onProgress, renewGpu: () => this.#renewGpu(), ...cpu }),
+        Engine.open(source, gpu, {
+          onProgress,
+          renewGpu: () => this.#renewGpu(),
+          ...cpu,
+          ...measured,
+        }),
       );
       this.#engine = engine;
       this.#replaceable = gpu;
@@ -237,6 +248,13 @@ async function openStored(
     if (failureName(error) !== 'StorageBlocked') throw error;
     return openPackage(url, new MemoryPlace(), get, onProgress, accept);
   }
+}
+
+function measurements(): CalibrationStore {
+  // For whoever looks into it: a person can do nothing about it, and need not.
+  // eslint-disable-next-line no-console
+  const { read, write } = keptMeasurements((line) => console.warn(line));
+  return new JsonCalibrations(read, write);
 }
 
 /** Of two steps of one phase only the newer counts. */
