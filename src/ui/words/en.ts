@@ -132,6 +132,7 @@ export const en: Words = {
     backends: { auto: 'Automatic', webgpu: 'Graphics device (WebGPU)', cpu: 'Processor' },
     backendHelp:
       'Automatic takes a real graphics device where there is one, else the processor, which is usually slower. A change loads the model again.',
+    backendNow: 'Now: {{what}}.',
     reset: 'Back to the model’s defaults',
     defaultValue: 'Default {{value}}',
   },

@@ -124,6 +124,7 @@ export const zh = {
     backend: '用什么计算',
     backends: { auto: '自动', webgpu: '显卡（WebGPU）', cpu: '处理器' },
     backendHelp: '自动：有真正的显卡就用显卡，没有就用处理器，通常较慢。改变后会重新加载模型。',
+    backendNow: '现在：{{what}}。',
     reset: '恢复模型包的默认值',
     defaultValue: '默认 {{value}}',
   },
