@@ -10,7 +10,6 @@ import { parseManifest } from '../format/layout.ts';
 /** The command as a person runs it: another process, on the tiny packages of the tests. */
 
 const path = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url));
-const TSX = path('node_modules/tsx/dist/cli.mjs');
 const TINY = path('e2e/fixtures/tiny');
 const ROUTED = path('e2e/fixtures/tiny-routed');
 
@@ -34,7 +33,7 @@ function ask(
   interrupt = false,
 ): Promise<Run> {
   return new Promise((resolve, reject) => {
-    const command = [TSX, path('src/node/ask.ts'), '--no-calibrate', ...args];
+    const command = ['--import', 'tsx', path('src/node/ask.ts'), '--no-calibrate', ...args];
     const child = spawn(process.execPath, command, {
       env: { ...process.env, NO_COLOR: '1', ...env },
       timeout: LONGEST_RUN_MS,

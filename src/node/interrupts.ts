@@ -2,7 +2,7 @@
 export const INTERRUPTED = 130;
 
 /**
- * One Ctrl-C can arrive twice: the terminal sends it to every process in front, and `tsx` hands
+ * One Ctrl-C can arrive twice: the terminal sends it to every process in front, and `npm run` hands
  * its own on to the program it runs.
  */
 const SAME_PRESS_MS = 500;
