@@ -1,7 +1,8 @@
 import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { answerPackage, JOURNAL_FILE } from './answer-package.ts';
+import { answerPackage } from './answer-package.ts';
+import { JOURNAL_FILE } from './folder-answers.ts';
 import { blockReader, readManifest } from './reader.ts';
 import { failure, run, type Run } from './testing-run.ts';
 import { card, checkpointFiles, folderOf, mergedAdapterFiles, without } from './testing.ts';

@@ -6,14 +6,10 @@ import type { KnownAnswer, Manifest, TensorBlock } from '../src/format/manifest.
 import { Tokenizer } from '../src/text/tokenizer.ts';
 import { readCard } from './card.ts';
 import { exists, readWhole, stopIfAborted } from './files.ts';
-import { Journal } from './journal.ts';
-import { answers, promptTokens } from './known-answer.ts';
-import { blockReader, readListed, readManifest } from './reader.ts';
+import { folderAnswers, openAnswerJournal, type Prompts } from './folder-answers.ts';
+import { promptTokens } from './known-answer.ts';
+import { readListed, readManifest } from './reader.ts';
 import { SIGNATURE_FILE } from './sign.ts';
-import { tolerance } from './tolerance.ts';
-
-/** Where an interrupted computation goes on; it lies in the package's folder. */
-export const JOURNAL_FILE = 'known-answer.partial';
 
 export interface AnswerOptions {
   readonly package: string;
@@ -42,32 +38,15 @@ export async function answerPackage(options: AnswerOptions): Promise<boolean> {
   }
   const prompts = await promptsOf(manifest, options);
   const draft = { ...manifest, knownAnswer: null };
-  const journal = await Journal.open(
-    join(folder, JOURNAL_FILE),
-    JSON.stringify([draft, [...prompts]]),
-  );
-  const read = options.readBlock ?? blockReader(folder);
-  let tasks: KnownAnswer['tasks'];
+  const journal = await openAnswerJournal(draft, folder, prompts);
+  let knownAnswer: KnownAnswer;
   try {
-    tasks = await answers(
-      draft,
-      (block) => {
-        stopIfAborted(signal);
-        return read(block);
-      },
-      prompts,
-      draft.template.stopIds,
-      (done, total) => onProgress?.('known answer', done, total),
-      journal,
-    );
+    knownAnswer = await folderAnswers(draft, folder, prompts, { ...options, recorder: journal });
   } catch (error) {
     await journal.close();
     throw error;
   }
-  const changed = await replaceManifest(folder, {
-    ...draft,
-    knownAnswer: { tolerance: tolerance(tasks), tasks },
-  });
+  const changed = await replaceManifest(folder, { ...draft, knownAnswer });
   await journal.finish();
   return changed;
 }
@@ -75,7 +54,7 @@ export async function answerPackage(options: AnswerOptions): Promise<boolean> {
 async function promptsOf(
   manifest: Manifest,
   { package: folder, checkpoint }: AnswerOptions,
-): Promise<ReadonlyMap<string, readonly number[]>> {
+): Promise<Prompts> {
   if (checkpoint !== null) {
     const { known_answer_prompts: texts } = await readCard(checkpoint);
     const bytes = await readWhole(folder, 'tokenizer.json', 'copy the package again');

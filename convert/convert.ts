@@ -15,20 +15,17 @@ import packageJson from '../package.json' with { type: 'json' };
 import { packAdapter, type PackedAdapter } from './adapter.ts';
 import { packBase } from './base.ts';
 import { openCheckpoint, type Checkpoint } from './checkpoint.ts';
-import { JOURNAL_FILE } from './answer-package.ts';
 import { digestFiles, stopIfAborted } from './files.ts';
-import { Journal } from './journal.ts';
-import { answers, promptTokens } from './known-answer.ts';
+import { folderAnswers, JOURNAL_FILE, openAnswerJournal } from './folder-answers.ts';
+import { promptTokens } from './known-answer.ts';
 import { checkRunnable } from '../src/onnx/limits.ts';
 import { writeOnnx } from './onnx/write.ts';
 import { replaceFolder } from './output.ts';
-import { blockReader } from './reader.ts';
 import type { ProgressLog } from './progress-log.ts';
 import type { Rounding } from './quantize.ts';
 import { roundingReport, type RoundingReport } from './rounding-report.ts';
 import { writeInThreads } from './shard-pool.ts';
 import { planShards, writeShards, type ShardPlan, type WrittenShard } from './shards.ts';
-import { tolerance } from './tolerance.ts';
 
 export interface ConvertOptions {
   readonly checkpoint: string;
@@ -200,25 +197,15 @@ async function knownAnswerOf(
 ): Promise<KnownAnswer | null> {
   const prompts = promptTokens(tokenizer, draft, card.known_answer_prompts);
   if (prompts.size === 0) return null;
-  const read = blockReader(folder);
-  const journal = await Journal.open(
-    join(folder, JOURNAL_FILE),
-    JSON.stringify([draft, [...prompts]]),
-  );
+  const journal = await openAnswerJournal(draft, folder, prompts);
   try {
-    const tasks = await answers(
-      draft,
-      (block) => {
-        stopIfAborted(signal);
-        return read(block);
-      },
-      prompts,
-      draft.template.stopIds,
-      (done, total) => onProgress?.('known answer', done, total),
-      journal,
-    );
+    const found = await folderAnswers(draft, folder, prompts, {
+      signal,
+      onProgress,
+      recorder: journal,
+    });
     await rm(join(folder, JOURNAL_FILE));
-    return { tolerance: tolerance(tasks), tasks };
+    return found;
   } finally {
     await journal.close();
   }

@@ -4,11 +4,10 @@ import { parseManifest } from '../src/format/layout.ts';
 import type { Manifest } from '../src/format/manifest.ts';
 import { packAdapter } from './adapter.ts';
 import { stopIfAborted } from './files.ts';
-import { answers } from './known-answer.ts';
+import { folderAnswers } from './folder-answers.ts';
 import { replaceFolder } from './output.ts';
-import { blockReader, readListed, readManifest } from './reader.ts';
+import { readListed, readManifest } from './reader.ts';
 import { writeShards } from './shards.ts';
-import { tolerance } from './tolerance.ts';
 
 export interface MergeOptions {
   readonly package: string;
@@ -67,21 +66,10 @@ async function answersAgain(
   draft: Manifest,
   { knownAnswer }: Manifest,
   folder: string,
-  { signal, onProgress }: MergeOptions,
+  options: MergeOptions,
 ): Promise<Manifest['knownAnswer']> {
   if (knownAnswer === null) return null;
   const stored = Object.entries(knownAnswer.tasks);
   const prompts = new Map(stored.map(([task, { tokens }]) => [task, tokens]));
-  const read = blockReader(folder);
-  const tasks = await answers(
-    draft,
-    (block) => {
-      stopIfAborted(signal);
-      return read(block);
-    },
-    prompts,
-    draft.template.stopIds,
-    (done, total) => onProgress?.('known answer', done, total),
-  );
-  return { tolerance: tolerance(tasks), tasks };
+  return folderAnswers(draft, folder, prompts, options);
 }

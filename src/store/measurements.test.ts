@@ -1,11 +1,17 @@
 import { expect, it, vi } from 'vitest';
 import { keptMeasurements } from './measurements.ts';
 
-const kept = vi.hoisted(() => ({ values: new Map<string, unknown>(), broken: false }));
+const kept = vi.hoisted(() => ({
+  values: new Map<string, unknown>(),
+  broken: null as 'at once' | 'later' | null,
+}));
 
 vi.mock('idb-keyval', () => {
-  const unlessBroken = (work: () => unknown) =>
-    kept.broken ? Promise.reject(new DOMException('no', 'SecurityError')) : Promise.resolve(work());
+  const unlessBroken = (work: () => unknown) => {
+    const refused = new DOMException('no', 'SecurityError');
+    if (kept.broken === 'at once') throw refused;
+    return kept.broken === null ? Promise.resolve(work()) : Promise.reject(refused);
+  };
   return {
     createStore: () => null,
     get: (key: string) => unlessBroken(() => kept.values.get(key)),
@@ -25,12 +31,15 @@ it('gives back the text that was written last, and nothing at first', async () =
   expect(notes).toEqual([]);
 });
 
-it('says why nothing is kept where the browser keeps nothing, and goes on', async () => {
-  kept.broken = true;
-  const notes: string[] = [];
-  const { read, write } = keptMeasurements((line) => notes.push(line));
-  expect(await read()).toBeNull();
-  await write('x');
-  expect(notes).toHaveLength(2);
-  expect(notes[0]).toMatch(/not kept: SecurityError/);
-});
+it.each(['at once', 'later'] as const)(
+  'says why nothing is kept, told %s, and goes on',
+  async (when) => {
+    kept.broken = when;
+    const notes: string[] = [];
+    const { read, write } = keptMeasurements((line) => notes.push(line));
+    expect(await read()).toBeNull();
+    await write('x');
+    expect(notes).toHaveLength(2);
+    expect(notes[0]).toMatch(/not kept: SecurityError/);
+  },
+);

@@ -21,17 +21,22 @@ function place(): UseStore {
  * measured anew on the next visit: the answers do not depend on it.
  */
 export function keptMeasurements(note: (line: string) => void): KeptText {
-  const noted = (error: unknown): null => {
-    note(`measurements of this GPU are not kept: ${String(error)}`);
-    return null;
+  // A browser may refuse at once, before there is a promise.
+  const noted = async <T>(work: () => Promise<T>): Promise<T | null> => {
+    try {
+      return await work();
+    } catch (error) {
+      note(`measurements of this GPU are not kept: ${String(error)}`);
+      return null;
+    }
   };
   return {
     read: async () => {
-      const text: unknown = await get<unknown>(KEY, place()).catch(noted);
+      const text = await noted(() => get<unknown>(KEY, place()));
       return typeof text === 'string' ? text : null;
     },
     write: async (text) => {
-      await set(KEY, text, place()).catch(noted);
+      await noted(() => set(KEY, text, place()));
     },
   };
 }

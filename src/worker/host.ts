@@ -251,8 +251,7 @@ async function openStored(
 }
 
 function measurements(): CalibrationStore {
-  // For whoever looks into it: a person can do nothing about it, and need not.
-  // eslint-disable-next-line no-console
+  // eslint-disable-next-line no-console -- a person can do nothing about it, and need not
   const { read, write } = keptMeasurements((line) => console.warn(line));
   return new JsonCalibrations(read, write);
 }

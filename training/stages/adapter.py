@@ -16,7 +16,7 @@ then cannot learn to undo.
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,6 +71,7 @@ def train_sets(run: Run) -> dict[str, str]:
     return reserve if any(packed) else chat_sets("sft", "train")
 
 
+@dataclass
 class TaskMix(Mix):
     """Draws the pools of a kind by a power of their sizes: 0 takes tasks alike, 1 rows alike.
 
@@ -79,7 +80,7 @@ class TaskMix(Mix):
     The ordinary mix slows down towards the end of a pool, which several epochs should not.
     """
 
-    power = 0.0
+    power: float = 0.0
 
     def weights(self, share: dict[str, float]) -> np.ndarray:
         """Chance of every pool: the share of its kind, divided over the pools of that kind."""
@@ -105,8 +106,7 @@ def task_mix(run: Run) -> TaskMix:
     if run.preset.human_share > 0:
         names += chat_sets("people", "train").values()
     pools = [Pool(run.packed, name, run.preset.seed) for name in names]
-    mix = TaskMix(pools, {}, run.preset.seed)
-    mix.power = run.preset.pool_power
+    mix = TaskMix(pools, {}, run.preset.seed, run.preset.pool_power)
     for kind in shares(run, mix):
         tasks = {pool.task for pool in mix.pools if pool.kind == kind}
         missing = [task for i, task in enumerate(TASKS) if i not in tasks]
@@ -133,7 +133,9 @@ def expert_stage(run: Run, name: str, model: Base, preset: StagePreset) -> dict:
     valid = chat_sets("sft", "valid")
     mix = task_mix(run)
     share = shares(run, mix)
-    further = PreferenceTerm(run, model) if run.preset.preference > 0 else None
+    further = None
+    if run.preset.preference > 0:
+        further = PreferenceTerm(run, model, preset.steps)
     return run_stage(
         run, name, preset, model, optimizers, mix, lambda progress: share, valid, further=further
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.base import Base
 from training.batches import CHAT_KINDS, Batch, Pool, to_batch, trim
-from training.distributed import is_main, say
+from training.distributed import say
 from training.loop import Stage, make_optimizers
 from training.losses import answer_log_probs
 from training.losses import dfpo as dfpo_loss
@@ -24,7 +24,7 @@ from training.stages.common import (
     train_stage,
 )
 from training.stages.own import own
-from training.stages.reference import BLOCK, Reference, file_digest
+from training.stages.reference import Ahead, Reference, file_digest
 
 WATCHED = 20  # pieces of a batch over which the shift of the chosen answers is averaged
 
@@ -119,29 +119,6 @@ class Pairs:
         return [(self.pool, 2 * pair), (self.pool, 2 * pair + 1)]
 
 
-class Ahead:
-    """Batches of pairs, with the reference's log-probabilities of the steps to come at hand."""
-
-    def __init__(self, run: Run, order: Pairs, reference: Reference):
-        self.run, self.order, self.reference = run, order, reference
-        self.until = 0  # steps before this one are ready
-
-    def batch(self, step: int) -> Batch:
-        preset = self.run.preset.dfpo
-        if step >= self.until:
-            # blocks lie on a fixed grid: a resumed stage groups rows as the first one did
-            each = max(1, BLOCK // preset.rows)
-            first = step // each * each
-            self.until = first + each
-            if preset.steps is not None:
-                self.until = min(self.until, preset.steps)
-            steps = range(first, self.until)
-            rows = [row for i in steps for row in self.order.rows(i, preset.rows // 2)]
-            if self.reference.add(rows) and is_main():
-                self.reference.save()
-        return trim(to_batch(self.order.rows(step, preset.rows // 2), self.run.device))
-
-
 def open_reference(run: Run) -> Reference:
     """The SFT model's sums; their file is named by its weights and the precision they are made in."""
     digest = file_digest(run.folder("sft") / "model.safetensors")[:16]
@@ -166,7 +143,7 @@ def dfpo(run: Run) -> None:
     optimizers = make_optimizers(*split_parameters(model), preset)
     order = Pairs(Pool(run.packed, "pairs.train", run.preset.seed), run.preset.seed)
     reference = open_reference(run)
-    ahead = Ahead(run, order, reference)
+    ahead = Ahead(reference, order, preset.rows // 2, preset.steps)
     preference = Preference(run, model, reference)
     forward = Forward(run, model)
     measure = held_out(run, chat_sets("sft", "valid", CHAT_KINDS), preset.rows)
@@ -174,7 +151,7 @@ def dfpo(run: Run) -> None:
         name="dfpo",
         model=model,
         optimizers=optimizers,
-        batch=lambda step, progress: ahead.batch(step),
+        batch=lambda step, progress: trim(to_batch(ahead.rows(step), run.device)),
         loss=preference.loss,
         valid=lambda: measure(forward),
         weight=lambda piece: len(piece.tokens) / 2,

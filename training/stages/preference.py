@@ -12,12 +12,11 @@ from torch import Tensor
 from training import distributed
 from training.base import Base
 from training.batches import TASKS, Batch, Pool, to_batch, trim
-from training.distributed import is_main
 from training.experts import universal_learns
 from training.losses import dfpo as dfpo_loss
 from training.stages.common import Run
 from training.stages.dfpo import Pairs, log_probs
-from training.stages.reference import BLOCK, Reference, file_digest
+from training.stages.reference import Ahead, Reference, file_digest
 
 Row = tuple[Pool, int]
 
@@ -45,43 +44,27 @@ class TaskPairs:
 
 class PreferenceTerm:
     """`further` of the adapter stages. The reference is the model that the adapter is trained beside,
-    which a new adapter equals."""
+    which a new adapter equals. steps: of the stage, None where it ends by the clock."""
 
-    def __init__(self, run: Run, model: Base):
+    def __init__(self, run: Run, model: Base, steps: int | None = None):
         self.run, self.model = run, model
-        self.pairs = run.preset.preference_pairs
-        ranks = distributed.world()
-        if self.pairs < 1 or self.pairs % ranks:
-            raise ValueError(
-                f"preference_pairs = {self.pairs} do not divide into {ranks} processes"
-            )
-        self.order = TaskPairs(run)
-        self.until = 0  # steps before this one are ready
+        pairs, ranks = run.preset.preference_pairs, distributed.world()
+        if pairs < 1 or pairs % ranks:
+            raise ValueError(f"preference_pairs = {pairs} do not divide into {ranks} processes")
         precision = "bf16" if run.preset.bf16 else "f32"
         digest = file_digest(run.folder(run.preset.adapter_base) / "model.safetensors")[:16]
         path = run.folder("adapter") / f"reference-{digest}-{precision}.json"
         self.reference = Reference(path, self._open, run.device)
+        self.ahead = Ahead(self.reference, TaskPairs(run), pairs, steps)
 
     def _open(self):
         model = self.run.load_model(self.run.preset.adapter_base).requires_grad_(False).eval()
         self.run.shard(model)
         return lambda batch: log_probs(self.run, model, batch)
 
-    def ahead(self, step: int) -> None:
-        """Computes what the reference says of the steps to come, a block at a time."""
-        if step < self.until:
-            return
-        # blocks lie on a fixed grid: a resumed stage groups rows as the first one did
-        each = max(1, BLOCK // (2 * self.pairs))
-        first = step // each * each
-        self.until = first + each
-        rows = [row for i in range(first, self.until) for row in self.order.rows(i, self.pairs)]
-        if self.reference.add(rows) and is_main():
-            self.reference.save()
-
     def batch(self, step: int) -> Batch:
         """This rank's rows of a step."""
-        rows = self.order.rows(step, self.pairs)
+        rows = self.ahead.rows(step)
         size = len(rows) // distributed.world()
         first = distributed.rank() * size
         return trim(to_batch(rows[first : first + size], self.run.device))
@@ -99,7 +82,6 @@ class PreferenceTerm:
 
     def __call__(self, step: int) -> dict[str, float]:
         """Adds the gradients of this rank's pairs of a step -> numbers to log."""
-        self.ahead(step)
         loss, numbers = self.loss(self.batch(step))
         (self.run.preset.preference * loss).backward()
         return numbers

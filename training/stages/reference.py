@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from training.batches import Batch, Pool, to_batch, trim
-from training.distributed import say
+from training.distributed import is_main, say
 from training.journal import replace_text
 
 BLOCK = 512  # rows that are computed before the reference is let go
@@ -92,3 +93,36 @@ class Reference:
         """(B,) f32 on the batch's device. Raises KeyError for a row that was never added."""
         sums = [self.sums[key] for key in row_keys(batch)]
         return torch.tensor(sums, dtype=torch.float32, device=batch.tokens.device)
+
+
+class Order(Protocol):
+    """Pairs by step."""
+
+    def rows(self, step: int, pairs: int) -> list[tuple[Pool, int]]:
+        """chosen, rejected, chosen, rejected ..."""
+        ...
+
+
+class Ahead:
+    """Rows of pairs by step, with the reference's sums of the steps to come at hand.
+
+    pairs: of a step; steps: of the whole stage, None where it ends by the clock.
+    """
+
+    def __init__(self, reference: Reference, order: Order, pairs: int, steps: int | None = None):
+        self.reference, self.order, self.pairs, self.steps = reference, order, pairs, steps
+        self.until = 0  # steps before this one are ready
+
+    def rows(self, step: int) -> list[tuple[Pool, int]]:
+        """The rows of a step: chosen, rejected, chosen, rejected ..."""
+        if step >= self.until:
+            # blocks lie on a fixed grid: a resumed stage groups rows as the first one did
+            each = max(1, BLOCK // (2 * self.pairs))
+            first = step // each * each
+            self.until = first + each
+            if self.steps is not None:
+                self.until = min(self.until, self.steps)
+            block = (self.order.rows(i, self.pairs) for i in range(first, self.until))
+            if self.reference.add([row for rows in block for row in rows]) and is_main():
+                self.reference.save()
+        return self.order.rows(step, self.pairs)
