@@ -1,21 +1,28 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import process from 'node:process';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import type { Plugin } from 'vite';
+import { VitePWA } from 'vite-plugin-pwa';
 import { defaultClientConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
 import { plant, plantedBugs } from './src/gpu/planted-bugs.ts';
+import {
+  developmentPolicy,
+  isolationHeaders,
+  metaPolicy,
+  securityHeaders,
+} from './src/offline/headers.ts';
 
 /** Storage in the browser is tied to the port, so it never changes. */
 const port = 4820;
 
-/** While developing, Vite puts styles into the page itself; the built page needs no such thing. */
-const inlineStylesInDev: Plugin = {
-  name: 'inline-styles-in-dev',
-  apply: 'serve',
+/** The policy stands in one place: the page's meta element is written from there. */
+const pagePolicy = (command: 'build' | 'serve'): Plugin => ({
+  name: `page-policy-${command}`,
+  apply: command,
   transformIndexHtml: (html) =>
-    html.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'"),
-};
+    html.replace('%POLICY%', command === 'build' ? metaPolicy : developmentPolicy),
+});
 
 /** PLANTED_BUG=n, set by .ci/planted-bugs.mjs for test runs: a shader with a bug in it. */
 const plantedBug: Plugin = {
@@ -29,11 +36,41 @@ const plantedBug: Plugin = {
   },
 };
 
-/** A cross-origin isolated page may have threads, which the CPU backend uses. */
-const headers = {
-  'cross-origin-opener-policy': 'same-origin',
-  'cross-origin-embedder-policy': 'require-corp',
-};
+/** Vite lists the licences of what is in the page; those of the worker's packages are added here. */
+function workerLicences(): { inWorker: () => Plugin; inPage: Plugin } {
+  const folders = new Set<string>();
+  return {
+    inWorker: () => ({
+      name: 'worker-licences',
+      generateBundle() {
+        for (const id of this.getModuleIds()) {
+          const folder = /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0];
+          if (folder !== undefined) folders.add(folder.replace(/^\0/, ''));
+        }
+      },
+    }),
+    inPage: {
+      name: 'all-licences',
+      apply: 'build',
+      async writeBundle({ dir = 'dist' }) {
+        const path = `${dir}/licences.json`;
+        const known = JSON.parse(await readFile(path, 'utf8')) as { name: string }[];
+        for (const folder of folders) {
+          const { name, version, license } = JSON.parse(
+            await readFile(`${folder}/package.json`, 'utf8'),
+          ) as Record<string, string>;
+          if (name === undefined || known.some((one) => one.name === name)) continue;
+          const file = (await readdir(folder)).find((one) => /^licen[cs]e(\.|$)/i.test(one));
+          const text = file === undefined ? '' : await readFile(`${folder}/${file}`, 'utf8');
+          known.push(Object.assign({ name }, { version, identifier: license, text }));
+        }
+        await writeFile(path, JSON.stringify(known));
+      },
+    },
+  };
+}
+
+const licences = workerLicences();
 
 /** Many servers do not know that .mjs is JavaScript, and browsers refuse a module of another type. */
 const rolldownOptions = {
@@ -45,15 +82,69 @@ const rolldownOptions = {
   },
 };
 
+/** The app on the device: our own service worker with the list of files that it keeps. */
+const pwa = VitePWA({
+  strategies: 'injectManifest',
+  srcDir: 'src/offline',
+  filename: 'sw.ts',
+  injectRegister: false,
+  injectManifest: {
+    globPatterns: ['**/*.{html,js,css,wasm,svg,png,webmanifest,json}'],
+    globIgnores: ['models/**'],
+    maximumFileSizeToCacheInBytes: 20e6,
+    rollupFormat: 'iife',
+    // Their names change with their content.
+    dontCacheBustURLsMatching: /^assets\//,
+  },
+  manifest: {
+    id: './',
+    name: 'PediatricsGPT 儿科问答 · 研究版',
+    short_name: '儿科问答',
+    description:
+      '在浏览器里离线运行的儿科小模型，研究用，不能代替医生，不用于急症。A small child-health model that runs offline, for research only.',
+    lang: 'zh-CN',
+    start_url: './',
+    scope: './',
+    display: 'standalone',
+    background_color: '#f4f7f7',
+    theme_color: '#f4f7f7',
+    categories: ['medical', 'education'],
+    icons: [
+      { src: 'icons/icon.svg', sizes: 'any', type: 'image/svg+xml', purpose: 'any' },
+      { src: 'icons/icon-192.png', sizes: '192x192', type: 'image/png', purpose: 'any' },
+      { src: 'icons/icon-512.png', sizes: '512x512', type: 'image/png', purpose: 'any' },
+      { src: 'icons/icon-maskable.svg', sizes: 'any', type: 'image/svg+xml', purpose: 'maskable' },
+      {
+        src: 'icons/icon-maskable-512.png',
+        sizes: '512x512',
+        type: 'image/png',
+        purpose: 'maskable',
+      },
+    ],
+  },
+});
+
 export default defineConfig({
   base: './',
   // ONNX Runtime's files by their addresses, instead of a build that carries one of them inside.
   resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
-  plugins: [svelte(), inlineStylesInDev, ...(process.env['VITEST'] ? [plantedBug] : [])],
-  worker: { format: 'es', rolldownOptions },
-  build: { target: 'es2023', chunkSizeWarningLimit: 300, rolldownOptions },
-  server: { port, strictPort: true, headers },
-  preview: { port, strictPort: true, headers },
+  plugins: [
+    svelte(),
+    pagePolicy('build'),
+    pagePolicy('serve'),
+    licences.inPage,
+    ...(process.env['VITEST'] ? [plantedBug] : [pwa]),
+  ],
+  worker: { format: 'es', rolldownOptions, plugins: () => [licences.inWorker()] },
+  build: {
+    target: 'es2023',
+    chunkSizeWarningLimit: 300,
+    rolldownOptions,
+    // Shown by the page about licences.
+    license: { fileName: 'licences.json' },
+  },
+  server: { port, strictPort: true, headers: isolationHeaders },
+  preview: { port, strictPort: true, headers: securityHeaders },
   test: {
     include: ['src/**/*.test.ts', 'convert/**/*.test.ts'],
     testTimeout: 60_000,

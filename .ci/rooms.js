@@ -16,6 +16,8 @@ export const rooms = {
   worker: 'src/worker',
   ui: 'src/ui',
   safety: 'src/safety',
+  offline: 'src/offline',
+  release: 'src/release',
   convert: 'convert',
   bench: 'src/bench',
   training: 'training',
@@ -35,9 +37,11 @@ export const arrows = {
   engine: ['model', 'onnx', 'gpu', 'text', 'format', 'worker/api'],
   node: ['engine', 'model', 'gpu', 'text', 'format', 'safety', 'worker/api'],
   store: ['format', 'worker/api'],
-  worker: ['engine', 'store', 'gpu'],
-  ui: ['worker/api', 'worker/client', 'store/records', 'safety'],
+  worker: ['engine', 'store', 'gpu', 'offline/close-boundary'],
+  ui: ['worker/api', 'worker/client', 'store/records', 'offline/api', 'safety'],
   safety: [],
+  offline: [],
+  release: ['offline/headers'],
   convert: ['format', 'text', 'onnx', 'node'],
   bench: ['model', 'onnx', 'gpu', 'format', 'node', 'convert'],
   e2e: [],
@@ -50,7 +54,7 @@ const packages = {
   svelte: ['ui'],
   i18next: ['ui'],
   webgpu: ['node'],
-  'node:': ['node', 'convert', 'bench', 'e2e'],
+  'node:': ['node', 'convert', 'bench', 'e2e', 'release'],
 };
 /** What tests may use beyond their room: the machine they run on. */
 const testPackages = ['webgpu', 'node:'];

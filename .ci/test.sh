@@ -32,12 +32,13 @@ lane_size() {
   local page worker
   page=$(cat dist/assets/index-*.js | gzip -9 | wc -c)
   worker=$(cat dist/assets/worker-*.js | gzip -9 | wc -c)
-  echo "page $page bytes gzipped (at most 80000), worker $worker (at most 150000)"
-  [ "$page" -le 80000 ] && [ "$worker" -le 150000 ]
+  echo "page $page bytes gzipped (at most 90000), worker $worker (at most 150000)"
+  [ "$page" -le 90000 ] && [ "$worker" -le 150000 ]
   local package
   package=$(cat public/models/nano/* | wc -c)
   echo "nano package $package bytes (at most 32000000)"
   [ "$package" -le 32000000 ]
+  node .ci/bundle-scan.mjs
 }
 
 # f16 needs a driver that takes a second to compile a kernel, and of whole models the golden files say
@@ -69,7 +70,16 @@ lane_pipeline() {
   npm run --silent ask -- --package "$out/tiny" --task medkqa --greedy --max-tokens 16 --json '宝宝发烧怎么办？'
 }
 
-lane_e2e() { npx playwright test --config e2e/playwright.config.ts; }
+# With a loopback and nothing else, where the machine lets us have that: nothing may need a network.
+lane_e2e() {
+  if unshare --user --map-root-user --net true 2>/dev/null && command -v ip >/dev/null; then
+    unshare --user --map-root-user --net sh -c \
+      'ip link set lo up && exec npx playwright test --config e2e/playwright.config.ts'
+  else
+    echo 'no network namespace can be made here: the tests run with the network that there is'
+    npx playwright test --config e2e/playwright.config.ts
+  fi
+}
 
 started=$SECONDS
 passed=0

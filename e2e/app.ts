@@ -34,7 +34,12 @@ export class App {
     this.server = server;
   }
 
+  /** Opens the page as somebody who has agreed to its terms before. */
   async open(model?: string, backend?: Backend): Promise<void> {
+    await this.page.addInitScript(() => {
+      const given = { version: 1, role: 'research', date: '2026-11-01T00:00:00.000Z' };
+      localStorage.setItem('pediatricsgpt.consent', JSON.stringify(given));
+    });
     await this.page.goto(this.server.url(model, backend));
   }
 
@@ -50,6 +55,19 @@ export class App {
 
   async ready(): Promise<void> {
     await expect(this.part('model-ready')).toBeVisible({ timeout: LOAD_TIMEOUT });
+  }
+
+  /** Waits until the service worker has everything that the app needs without a network. */
+  async stored(): Promise<void> {
+    const kept = () =>
+      this.page.evaluate(async () => {
+        const names = (await caches.keys()).filter((name) => name.startsWith('shell-'));
+        const urls = await Promise.all(
+          names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)),
+        );
+        return urls.flat().some((url) => url.endsWith('.wasm'));
+      });
+    await expect.poll(kept).toBe(true);
   }
 
   part(name: string): Locator {

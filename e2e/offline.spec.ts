@@ -102,9 +102,24 @@ test('a download shows its bytes', async ({ app, server }) => {
   await app.ready();
 });
 
-test('two tabs at once fetch a package once', async ({ app, context, server }) => {
+test('of two tabs at once one has the model, and it is fetched once', async ({
+  app,
+  context,
+  server,
+}) => {
   const other = new App(await context.newPage(), server);
   await Promise.all([app.open('tiny'), other.open('tiny')]);
-  await Promise.all([app.ready(), other.ready()]);
+  const hasModel = (tab: App) => tab.part('model-ready').isVisible();
+  const isTold = (tab: App) => tab.part('take-over').isVisible();
+  const ends = async () => [
+    await hasModel(app),
+    await isTold(app),
+    await hasModel(other),
+    await isTold(other),
+  ];
+  await expect
+    .poll(async () => (await ends()).filter((seen) => seen).length, { timeout: 45_000 })
+    .toBe(2);
+  expect(await hasModel(app)).not.toBe(await hasModel(other));
   expect(server.requests('/models/tiny/shard-')).toEqual(['/models/tiny/shard-00000.bin']);
 });

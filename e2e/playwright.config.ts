@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { defineConfig } from '@playwright/test';
+import { EGRESS_PORT } from './egress.ts';
 
 /** Real Chromium; SwiftShader stands in for the GPU, so that every machine gives the same answer. */
 
@@ -9,7 +10,9 @@ if (chromium === undefined) {
   throw new Error('No Chromium found: install Debian’s `chromium`, or set CHROMIUM to its path.');
 }
 
-const common = ['--headless=new', '--no-sandbox'];
+/** Whatever the browser looks up leads to a listener that must hear nothing. */
+const nowhereElse = `--host-resolver-rules=MAP * 127.0.0.1:${EGRESS_PORT}, EXCLUDE 127.0.0.1`;
+const common = ['--headless=new', '--no-sandbox', nowhereElse];
 const swiftshader = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
 /** What is tested in a browser that has no WebGPU. */
@@ -21,6 +24,7 @@ const launch = (args: readonly string[]) => ({
 
 export default defineConfig({
   testDir: '.',
+  globalSetup: './egress.ts',
   outputDir: '../test-results',
   reporter: [['list']],
   forbidOnly: process.env['CI'] !== undefined,

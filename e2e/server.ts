@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { createHash } from 'node:crypto';
 import { access, readFile, stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { extname, join, normalize, sep } from 'node:path';
@@ -14,6 +14,10 @@ export type Fault =
   | 'web-page' // 200 with an HTML page, as servers of one-page apps do
   | 'corrupt' // every byte there, one of them wrong
   | 'slow' // every byte there, in twenty pieces over a second
+  | 'trickle' // every byte there, in twenty pieces over ten seconds
+  | 'stalled' // half of what was asked for, and then nothing more
+  | 'broken' // 500
+  | 'no-range' // 416 to every range, every byte else
   | 'dead'; // no answer at all
 
 /** What computes: tests name it. */
@@ -27,6 +31,7 @@ export interface ServerOptions {
 export interface LoggedRequest {
   readonly path: string;
   readonly status: number; // 0 where no answer was given
+  readonly from: number; // the first byte that was asked for
 }
 
 const dist = fileURLToPath(new URL('../dist/', import.meta.url));
@@ -50,6 +55,8 @@ const types: Readonly<Record<string, string>> = {
 export class AppServer {
   readonly log: LoggedRequest[] = [];
   readonly #faults = new Map<string, Fault>();
+  readonly #served = new Map<string, number>();
+  readonly #editions = new Map<string, string>();
   readonly #server: Server;
 
   private constructor({ isolated = false }: ServerOptions) {
@@ -86,6 +93,11 @@ export class AppServer {
     this.#faults.set(path, fault);
   }
 
+  /** Serves another text at a path of the app, as after an update. */
+  replace(path: string, text: string): void {
+    this.#editions.set(path, text);
+  }
+
   repair(): void {
     this.#faults.clear();
   }
@@ -103,21 +115,43 @@ export class AppServer {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
     const fault = this.#fault(path);
-    const file = fault === 'missing' || fault === 'dead' ? null : await find(path);
-    const status = fault === 'dead' ? 0 : file === null ? 404 : 200;
-    this.log.push({ path, status });
-    if (fault === 'dead') {
-      response.destroy();
-    } else if (file === null || fault === 'missing') {
-      response.writeHead(404, { 'content-type': 'text/plain' }).end('not found');
-    } else if (fault === undefined) {
-      response.writeHead(200, {
-        'content-type': types[extname(file)] ?? 'application/octet-stream',
-      });
-      createReadStream(file).pipe(response);
-    } else {
-      await respondBadly(response, fault, await readFile(file));
+    const edition = this.#editions.get(path);
+    if (edition !== undefined && fault === undefined) {
+      this.log.push({ path, status: 200, from: 0 });
+      response.writeHead(200, { 'content-type': types[extname(path)] ?? 'text/plain' });
+      response.end(edition);
+      return;
     }
+    const file = fault === 'missing' || fault === 'dead' ? null : await find(path);
+    const asked = /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
+    const from = asked === null ? 0 : Number(asked[1]);
+    const status = statusOf(fault, file !== null, from);
+    this.log.push({ path, status, from });
+    if (status === 0) {
+      response.destroy();
+    } else if (file === null || status >= 400) {
+      response.writeHead(status, { 'content-type': 'text/plain' }).end('no such thing');
+    } else {
+      const bytes = await readFile(file);
+      const condition = request.headers['if-range'];
+      const isPart = asked !== null && (condition === undefined || condition === tagOf(bytes));
+      const type = types[extname(file)] ?? 'application/octet-stream';
+      await respond(response, fault, bytes, isPart ? from : null, type, (sent) => {
+        this.#served.set(path, (this.#served.get(path) ?? 0) + sent);
+      });
+    }
+  }
+
+  /** Bytes that were given out below a path. */
+  served(start: string): number {
+    const given = [...this.#served].filter(([path]) => path.startsWith(start));
+    return given.reduce((sum, [, bytes]) => sum + bytes, 0);
+  }
+
+  /** Counts from zero again, and forgets what was asked. */
+  forget(): void {
+    this.log.length = 0;
+    this.#served.clear();
   }
 
   #fault(path: string): Fault | undefined {
@@ -142,39 +176,78 @@ async function find(path: string): Promise<string | null> {
   return null;
 }
 
-async function respondBadly(
+function statusOf(fault: Fault | undefined, isThere: boolean, from: number): number {
+  if (fault === 'dead') return 0;
+  if (fault === 'broken') return 500;
+  if (fault === 'no-range' && from > 0) return 416;
+  return isThere ? 200 : 404;
+}
+
+const tagOf = (bytes: Buffer): string =>
+  `"${createHash('sha256').update(bytes).digest('hex').slice(0, 16)}"`;
+
+/** Sends a file, from a byte on where a part is asked for, in the way that the fault wants. */
+async function respond(
   response: ServerResponse,
-  fault: Exclude<Fault, 'missing' | 'dead'>,
-  bytes: Buffer,
+  fault: Fault | undefined,
+  whole: Buffer,
+  from: number | null,
+  type: string,
+  count: (sent: number) => void,
 ): Promise<void> {
-  const half = bytes.subarray(0, bytes.length >> 1);
-  const type = 'application/octet-stream';
+  const headers: Record<string, string | number> = { 'content-type': type, etag: tagOf(whole) };
+  const status = from === null ? 200 : 206;
+  const rest = whole.subarray(from ?? 0);
+  if (from !== null) headers['content-range'] = `bytes ${from}-${whole.length - 1}/${whole.length}`;
+  /** The middle of the file: a part that starts behind it has nothing before a break. */
+  const half = rest.subarray(0, Math.max(0, (whole.length >> 1) - (from ?? 0)));
   switch (fault) {
     case 'web-page':
       response.writeHead(200, { 'content-type': 'text/html' });
       response.end('<!doctype html><title>Not the file</title>');
       return;
     case 'truncated':
-      response.writeHead(200, { 'content-type': type, 'content-length': half.length }).end(half);
+      response.writeHead(status, { ...headers, 'content-length': half.length }).end(half);
+      count(half.length);
       return;
     case 'cut':
-      response.writeHead(200, { 'content-type': type, 'content-length': bytes.length });
+      response.writeHead(status, { ...headers, 'content-length': rest.length });
       response.write(half, () => response.destroy());
+      count(half.length);
       return;
-    case 'slow': {
-      response.writeHead(200, { 'content-type': type, 'content-length': bytes.length });
-      const step = Math.ceil(bytes.length / 20);
-      for (let at = 0; at < bytes.length; at += step) {
-        response.write(bytes.subarray(at, at + step));
-        await setTimeout(50);
+    case 'stalled':
+      response.writeHead(status, { ...headers, 'content-length': rest.length });
+      response.write(half);
+      count(half.length);
+      return;
+    case 'slow':
+    case 'trickle': {
+      response.writeHead(status, { ...headers, 'content-length': rest.length });
+      const step = Math.ceil(whole.length / 20);
+      for (let at = 0; at < rest.length && !response.destroyed; at += step) {
+        const piece = rest.subarray(at, at + step);
+        response.write(piece);
+        count(piece.length);
+        await setTimeout(fault === 'slow' ? 50 : 500);
       }
       response.end();
       return;
     }
     case 'corrupt': {
-      const wrong = Buffer.from(bytes);
-      wrong[half.length] = (wrong[half.length] ?? 0) ^ 1;
-      response.writeHead(200, { 'content-type': type }).end(wrong);
+      const wrong = Buffer.from(rest);
+      const at = wrong.length >> 1;
+      wrong[at] = (wrong[at] ?? 0) ^ 1;
+      response.writeHead(status, headers).end(wrong);
+      count(wrong.length);
+      return;
     }
+    // What concerns the status alone: the bytes are as they should be.
+    case 'broken':
+    case 'dead':
+    case 'missing':
+    case 'no-range':
+    case undefined:
+      response.writeHead(status, headers).end(rest);
+      count(rest.length);
   }
 }

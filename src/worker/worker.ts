@@ -1,4 +1,7 @@
+import '../offline/close-boundary.ts';
 import { expose } from 'comlink';
 import { Host } from './host.ts';
+import { Models } from './models.ts';
 
-expose(new Host());
+const engine = new Host();
+expose({ engine, models: new Models(engine) });

@@ -1,0 +1,3 @@
+import { closeBoundary } from './boundary.ts';
+
+closeBoundary(globalThis);
