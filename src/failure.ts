@@ -12,18 +12,33 @@ const names = [
   'BadManifest', // a manifest that does not follow the format
   'BadTokenizer', // a tokenizer.json outside the strict subset
   'BadCheckpoint', // a checkpoint or adapter that convert cannot read
+  'BadRecipe', // a recipe for rounding that makes no sense or no package
+  'BadSignature', // a manifest that none of the keys of this edition of the app has signed
   'BadPackage', // a package whose files do not fit its manifest
   'NotFound', // a file that the server or the folder does not have
   'NotAShard', // a web page came where a model file was asked for
   'ShardTruncated', // fewer or more bytes than the manifest says
   'ShardCorrupt', // the right number of bytes, the wrong hash
+  'ServerError', // the server answered that it cannot: 5xx, too many requests
+  'Stalled', // not a byte came for a long time
+  'OtherOrigin', // an address of another site: the page may only speak to its own
+  'BadFolder', // a folder that holds no package, or changed while it was read
   'Offline', // the network did not answer and the file is not stored here
   'StorageFull', // the browser, or the disk, gives no more room
   'StorageBlocked', // the browser gives no storage at all (private window, policy)
+  'WrongPassphrase', // the passphrase does not open the records
+  'RecordsLocked', // records that are encrypted, and nobody has given the passphrase
+  'RecordsNewer', // records that a newer edition of the app wrote: read only here
+  'RecordsChanged', // another window locked, moved or deleted all records
+  'RecordDamaged', // a record that does not follow its schema, or was altered
+  'BadImport', // a file that is no export of ours, or too large
+  'NewerImport', // an export that a newer edition of the app wrote
   'PromptTooLong', // the conversation does not fit the model's memory
   'EmptyPrompt', // nothing was typed
   'NotRouted', // routed mode asked of a merged package
   'UnknownTask', // a task that this package does not have
+  'OtherWindow', // another window of this browser uses the model: one at a time
+  'NoModel', // the chosen model is not on this device
   'Busy', // one answer at a time
   'Cancelled', // the person pressed stop
   'Usage', // a command line that does not make sense

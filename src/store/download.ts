@@ -1,138 +1,203 @@
-import { Failure, failureName } from '../failure.ts';
-import { sha256 } from '../format/hash.ts';
-import { MAX_MANIFEST_BYTES, type FileInfo } from '../format/manifest.ts';
+import { Failure } from '../failure.ts';
+import type { FileInfo } from '../format/manifest.ts';
+import type { PackageOrigin } from './journal.ts';
+import { manifestOf, stopped, webPage, type Delivery, type Origin } from './origin.ts';
 
-/** Files over the network. Nothing that is not what was asked for comes out of here. */
+/** A package on a server: files over the network, from where they broke off. */
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
-/** What a second try may mend: a broken connection, a bad copy on the way. */
-const worthAnotherTry: readonly string[] = ['ShardTruncated', 'ShardCorrupt', 'Offline'];
+/** So long a server may send nothing before the connection counts as dead. */
+const STALL_MS = 15_000;
 
-/**
- * Fetches one file of a package, verified; tried a second time by itself where that may help.
- * @param onBytes is told how many bytes are here; a second try starts again at 0
- * @throws Failure NotFound, NotAShard, ShardTruncated, ShardCorrupt, Offline
- */
-export async function downloadFile(
-  fetchFn: Fetch,
-  url: string,
-  file: FileInfo,
-  onBytes: (bytes: number) => void,
-): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    return await once(fetchFn, url, file, onBytes);
-  } catch (error) {
-    if (!worthAnotherTry.includes(failureName(error))) throw error;
-    return await once(fetchFn, url, file, onBytes);
+export class UrlOrigin implements Origin {
+  readonly source: PackageOrigin;
+  readonly network = true;
+  readonly #url: string;
+  readonly #fetch: Fetch;
+  readonly #stallMs: number;
+
+  /** @param url the package's folder, ending in '/' */
+  constructor(url: string, fetchFn: Fetch, stallMs = STALL_MS) {
+    this.source = { kind: 'url', url };
+    this.#url = url;
+    this.#fetch = fetchFn;
+    this.#stallMs = stallMs;
   }
-}
 
-/** Fetches a manifest: bytes only, nothing is known about them but that they are no web page. */
-export async function downloadManifest(
-  fetchFn: Fetch,
-  url: string,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const response = await request(fetchFn, url);
-  const { bytes, whole } = await body(response, MAX_MANIFEST_BYTES + 1, () => undefined);
-  if (isWebPage(response, bytes)) throw webPage(url);
-  if (!whole) throw new Failure('Offline', `${url}: the connection broke off`);
-  return bytes;
-}
-
-async function once(
-  fetchFn: Fetch,
-  url: string,
-  file: FileInfo,
-  onBytes: (bytes: number) => void,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const response = await request(fetchFn, url);
-  // One byte more than expected is enough to know that the file is too long.
-  const { bytes } = await body(response, file.bytes + 1, onBytes);
-  const found = bytes.length === file.bytes ? await sha256(bytes) : null;
-  if (found === file.sha256) return bytes;
-  if (isWebPage(response, bytes)) throw webPage(url);
-  if (found !== null) throw new Failure('ShardCorrupt', `${url}: SHA-256 is ${found}`);
-  const length = bytes.length > file.bytes ? 'more' : bytes.length;
-  throw new Failure('ShardTruncated', `${url}: ${length} bytes, not ${file.bytes}`);
-}
-
-async function request(fetchFn: Fetch, url: string): Promise<Response> {
-  const response = await reach(fetchFn, url);
-  if (response.ok) return response;
-  await response.body?.cancel();
-  const what = `${url}: HTTP ${response.status}`;
-  throw new Failure(response.status < 500 ? 'NotFound' : 'Offline', what);
-}
-
-async function reach(fetchFn: Fetch, url: string): Promise<Response> {
-  try {
-    // The store is the cache: a second copy in the browser's own would only take room.
-    return await fetchFn(url, { cache: 'no-store' });
-  } catch (cause) {
-    if (cause instanceof TypeError) {
-      throw new Failure('Offline', `${url}: ${cause.message}`, { cause });
+  async manifest(signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+    const url = new URL('manifest.json', this.#url).href;
+    const wait = new Wait(signal, this.#stallMs);
+    const response = await this.#request(url, {}, wait);
+    await expectFile(url, response, wait);
+    try {
+      return await manifestOf(new Body(url, response, 0, wait), url);
+    } catch (error) {
+      // Nothing of it is kept, so there is nothing to go on from.
+      if (error instanceof Failure && error.name === 'ShardTruncated') {
+        throw new Failure('Offline', error.message, { cause: error });
+      }
+      throw error;
     }
-    throw cause;
   }
-}
 
-/** The body up to `limit` bytes; `whole` is false where the connection broke off. */
-async function body(
-  response: Response,
-  limit: number,
-  onBytes: (bytes: number) => void,
-): Promise<{ bytes: Uint8Array<ArrayBuffer>; whole: boolean }> {
-  const reader = response.body?.getReader();
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  let whole = true;
-  while (reader !== undefined && length < limit) {
-    const part = await next(reader);
-    if (part === 'end') break;
-    if (part === 'broken') {
-      whole = false;
-      break;
+  async open(
+    file: FileInfo,
+    from: number,
+    validator: string | null,
+    signal: AbortSignal,
+  ): Promise<Delivery> {
+    const url = new URL(file.name, this.#url).href;
+    const wait = new Wait(signal, this.#stallMs);
+    const response = await this.#request(url, rangeHeaders(from, validator), wait);
+    if (from > 0 && (response.status === 416 || isUnusable(response, from, file.bytes))) {
+      // The server's file is another one by now, or its answer makes no sense: from the start then.
+      await wait.end(response);
+      return this.open(file, 0, null, signal);
     }
-    parts.push(part);
-    length += part.length;
-    onBytes(Math.min(length, limit));
+    await expectFile(url, response, wait);
+    return new Body(url, response, response.status === 206 ? from : 0, wait);
   }
-  if (whole) await reader?.cancel();
-  return { bytes: join(parts, Math.min(length, limit)), whole };
-}
 
-async function next(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-): Promise<Uint8Array | 'end' | 'broken'> {
-  try {
-    const { done, value } = await reader.read();
-    return done ? 'end' : value;
-  } catch (error) {
-    // Fewer bytes than announced, or a reset: both are a TypeError of the network.
-    if (error instanceof TypeError) return 'broken';
-    throw error;
+  async #request(url: string, headers: Record<string, string>, wait: Wait): Promise<Response> {
+    try {
+      // The store is the cache: a second copy in the browser's own would only take room.
+      const init: RequestInit = { cache: 'no-store', headers, signal: wait.signal };
+      return await wait.unlessStalled(url, this.#fetch(url, init));
+    } catch (cause) {
+      wait.over();
+      if (cause instanceof TypeError) {
+        throw new Failure('Offline', `${url}: ${cause.message}`, { cause });
+      }
+      throw cause;
+    }
   }
 }
 
-function join(parts: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    const fits = part.subarray(0, length - at);
-    bytes.set(fits, at);
-    at += fits.length;
+/** If-Range wants a strong ETag or a date; the hash at the end finds what neither can tell. */
+function rangeHeaders(from: number, validator: string | null): Record<string, string> {
+  if (from === 0) return {};
+  const range = { range: `bytes=${from}-` };
+  return validator === null ? range : { ...range, 'if-range': validator };
+}
+
+/** Whether a part is not the part that was asked for: its offsets are those of the file itself. */
+function isUnusable(response: Response, from: number, bytes: number): boolean {
+  if (response.status !== 206) return false;
+  if (response.headers.has('content-encoding')) return true;
+  const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '');
+  if (range === null) return true;
+  return Number(range[1]) !== from || (range[2] !== '*' && Number(range[2]) !== bytes);
+}
+
+/** @throws Failure NotFound, ServerError, NotAShard where a refusal or a web page came */
+async function expectFile(url: string, response: Response, wait: Wait): Promise<void> {
+  const { status, ok, headers } = response;
+  const isPage = headers.get('content-type')?.includes('text/html') === true;
+  if (ok && !isPage) return;
+  await wait.end(response);
+  if (ok) throw webPage(url);
+  const isBusy = status >= 500 || status === 429 || status === 408;
+  throw new Failure(isBusy ? 'ServerError' : 'NotFound', `${url}: HTTP ${status}`);
+}
+
+function validatorOf(response: Response): string | null {
+  const tag = response.headers.get('etag');
+  if (tag !== null && !tag.startsWith('W/')) return tag;
+  return response.headers.get('last-modified');
+}
+
+/** Ends what waits too long, or is no longer wanted. */
+class Wait {
+  readonly #stop: AbortSignal;
+  readonly #ms: number;
+  readonly #abort = new AbortController();
+  readonly #onStop = (): void => this.#abort.abort();
+
+  constructor(stop: AbortSignal, ms: number) {
+    this.#stop = stop;
+    this.#ms = ms;
+    stop.addEventListener('abort', this.#onStop);
+    if (stop.aborted) this.#abort.abort();
   }
-  return bytes;
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** @throws Failure Stalled, or Cancelled where the person stopped it */
+  async unlessStalled<T>(url: string, work: Promise<T>): Promise<T> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let onAbort = (): void => undefined;
+    const stall = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(new Failure('Stalled', `${url}: nothing came for ${this.#ms / 1000} s`));
+        this.#abort.abort();
+      }, this.#ms);
+      onAbort = () => reject(stopped());
+      this.#abort.signal.addEventListener('abort', onAbort);
+      if (this.#stop.aborted) reject(stopped());
+    });
+    try {
+      const result = await Promise.race([work, stall]);
+      if (this.#stop.aborted) throw stopped();
+      return result;
+    } catch (error) {
+      if (this.#stop.aborted) throw stopped();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      this.#abort.signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  over(): void {
+    this.#stop.removeEventListener('abort', this.#onStop);
+  }
+
+  /** Gives a connection back. */
+  async end(response: Response): Promise<void> {
+    this.over();
+    if (response.body?.locked === false) await response.body.cancel();
+  }
 }
 
-/** Servers that know only one page answer with it where a file is missing. */
-function isWebPage(response: Response, bytes: Uint8Array): boolean {
-  if (response.headers.get('content-type')?.includes('text/html') === true) return true;
-  const start = new TextDecoder().decode(bytes.subarray(0, 64)).trimStart().toLowerCase();
-  return start.startsWith('<!doctype') || start.startsWith('<html');
-}
+class Body implements Delivery {
+  readonly from: number;
+  readonly validator: string | null;
+  readonly #url: string;
+  readonly #wait: Wait;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
 
-function webPage(url: string): Failure {
-  return new Failure('NotAShard', `${url}: a web page came`);
+  constructor(url: string, response: Response, from: number, wait: Wait) {
+    this.from = from;
+    this.validator = validatorOf(response);
+    this.#url = url;
+    this.#wait = wait;
+    this.#reader = response.body?.getReader();
+  }
+
+  async next(): Promise<Uint8Array<ArrayBuffer> | null> {
+    if (this.#reader === undefined) return null;
+    try {
+      const { done, value } = await this.#wait.unlessStalled(this.#url, this.#reader.read());
+      return done ? null : value;
+    } catch (cause) {
+      // Fewer bytes than announced, or a reset: both are a TypeError of the network.
+      if (cause instanceof TypeError) {
+        throw new Failure('ShardTruncated', `${this.#url}: the connection broke off`, { cause });
+      }
+      throw cause;
+    }
+  }
+
+  async cancel(): Promise<void> {
+    this.#wait.over();
+    try {
+      await this.#reader?.cancel();
+    } catch (error) {
+      // A stream that broke has nothing left to cancel; its failure was told by `next`.
+      if (!(error instanceof TypeError || error instanceof DOMException)) throw error;
+    }
+  }
 }

@@ -1,5 +1,5 @@
 import { Failure } from '../failure.ts';
-import type { Place } from './place.ts';
+import type { FileWriter, Place } from './place.ts';
 
 /** What lib.dom leaves out, because only workers have it. */
 interface SyncAccessHandle {
@@ -80,14 +80,26 @@ export class OpfsPlace implements Place {
       const handle = await file.createSyncAccessHandle();
       try {
         handle.truncate(0);
-        const written = handle.write(bytes, { at: 0 });
-        // A private window of Chromium does not throw when the quota is used up: it answers with
-        // a negative number read as unsigned.
-        if (written !== bytes.length) throw full(`${path}: ${written} of ${bytes.length} bytes`);
+        writeAll(handle, bytes, 0, path);
         handle.flush();
       } finally {
         handle.close();
       }
+    });
+  }
+
+  append(path: string, at: number): Promise<FileWriter> {
+    return named(async () => {
+      const file = await this.#file(path, true);
+      if (file === null) throw new Error(`${path} could not be made`);
+      const handle = await file.createSyncAccessHandle();
+      try {
+        handle.truncate(at);
+      } catch (error) {
+        handle.close();
+        throw error;
+      }
+      return new OpfsWriter(handle, at, path);
     });
   }
 
@@ -133,6 +145,46 @@ export class OpfsPlace implements Place {
   }
 }
 
+class OpfsWriter implements FileWriter {
+  readonly #handle: SyncAccessHandle;
+  readonly #path: string;
+  #at: number;
+
+  constructor(handle: SyncAccessHandle, at: number, path: string) {
+    this.#handle = handle;
+    this.#at = at;
+    this.#path = path;
+  }
+
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    return named(() => {
+      writeAll(this.#handle, bytes, this.#at, this.#path);
+      this.#at += bytes.length;
+    });
+  }
+
+  flush(): Promise<void> {
+    return named(() => this.#handle.flush());
+  }
+
+  close(): Promise<void> {
+    return named(() => this.#handle.close());
+  }
+}
+
+/** Every byte, or StorageFull. */
+function writeAll(
+  handle: SyncAccessHandle,
+  bytes: Uint8Array<ArrayBuffer>,
+  at: number,
+  path: string,
+): void {
+  const written = handle.write(bytes, { at });
+  // A private window of Chromium does not throw when the quota is used up: it answers with
+  // a negative number read as unsigned.
+  if (written !== bytes.length) throw full(`${path}: ${written} of ${bytes.length} bytes`);
+}
+
 function split(path: string): { folders: string[]; name: string } {
   const folders = path.split('/');
   return { name: folders.pop() ?? '', folders };
@@ -149,7 +201,7 @@ async function orNull<T>(entry: Promise<T>): Promise<T | null> {
 }
 
 /** Gives the browser's two refusals our names. */
-async function named<T>(work: () => Promise<T>): Promise<T> {
+async function named<T>(work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -9,20 +9,34 @@ beforeEach(async () => {
   visitor = await Visitor.create();
 });
 
-it('survives a failure at every operation of a first visit', async () => {
+it.each([
+  ['a full storage', false],
+  ['a page that is killed', true],
+])('survives %s at every operation of a first visit', async (_, dies) => {
   const counter = new FailingPlace(new MemoryPlace(), 0);
   await visitor.readAll(counter);
-  expect(counter.operations).toBeGreaterThan(20);
+  expect(counter.operations).toBeGreaterThan(60);
+  const total = visitor.listed().reduce((sum, { bytes }) => sum + bytes, 0);
+  let fewest = total;
   for (let at = 1; at <= counter.operations; at += 1) {
     visitor.place = new MemoryPlace();
-    const failing = new FailingPlace(visitor.place, at);
+    visitor.server.served = 0;
+    const failing = new FailingPlace(visitor.place, at, dies);
     expect(await failure(visitor.readAll(failing)), `operation ${at}`).toBe('StorageFull');
     await visitor.checkClaims();
+    const verified = await visitor.verifiedFiles();
     visitor.server.requests.length = 0;
+    const before = visitor.server.served;
     await visitor.readAll();
     await visitor.checkClaims();
-    expect(new Set(visitor.server.requests).size).toBe(visitor.server.requests.length);
+    const again = visitor.server.requests;
+    expect(new Set(again).size, `operation ${at}`).toBe(again.length);
+    expect(again.filter((name) => verified.includes(name))).toEqual([]);
+    // Only what was not flushed is served twice: two pieces, and what was on its way.
+    expect(visitor.server.served, `operation ${at}`).toBeLessThanOrEqual(total + 4 * 1000);
+    fewest = Math.min(fewest, visitor.server.served - before);
   }
+  expect(fewest).toBe(0);
 });
 
 it('survives a failure at every operation of a visit that mends', async () => {

@@ -1,8 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Failure } from '../failure.ts';
 import { sha256 } from '../format/hash.ts';
+import type { Fetch } from './download.ts';
+import { readModel } from './library.ts';
+import { openInstalled, openPackage } from './package.ts';
 import { MemoryPlace } from './place.ts';
-import { failure, samplePackage, Server, Visitor } from './testing.ts';
+import { failure, quick, samplePackage, Server, url, Visitor } from './testing.ts';
 
 let visitor: Visitor;
 let server: Server;
@@ -83,10 +86,22 @@ describe('a later visit', () => {
   it('sweeps files that nobody knows', async () => {
     const home = await visitor.folder();
     await visitor.place.write(`${home}/shard-00001.bin.crswap`, new Uint8Array(9));
-    await visitor.place.write('models/stray.bin', new Uint8Array(9));
     await visitor.readAll();
     expect(await visitor.folder()).toBe(home);
     expect(await visitor.place.list(home)).not.toContain('shard-00001.bin.crswap');
+  });
+
+  it('opens by its key, without the address that it came from', async () => {
+    const { key } = await visitor.open();
+    server.files = new Map();
+    const { source } = await openInstalled(key, visitor.place, server.fetch, () => undefined);
+    for (const [name, bytes] of visitor.files) {
+      expect(Buffer.compare(await source.read(name), bytes), name).toBe(0);
+    }
+    expect(server.requests).toEqual([]);
+    await visitor.place.remove(`models/${key}/READY`);
+    const unready = openInstalled(key, visitor.place, server.fetch, () => undefined);
+    expect(await failure(unready)).toBe('NoModel');
   });
 
   it('hands out no file that the manifest does not list', async () => {
@@ -112,13 +127,15 @@ describe('an unfinished visit', () => {
 
   it('gives way to a newer edition, and leaves other models alone', async () => {
     const old = await visitor.folder();
-    const other = 'models/other-0123456789abcdef@0123456789abcdef/READY';
-    await visitor.place.write(other, new Uint8Array(1));
+    const other = url.replace('sample', 'other');
+    const elsewhere: Fetch = (address, init) => server.fetch(address.replace(other, url), init);
+    server.files = await samplePackage(3);
+    const { key } = await openPackage(other, visitor.place, elsewhere, () => undefined, quick);
     visitor.files = await samplePackage(2);
     visitor.server = new Server(visitor.files);
     await visitor.readAll();
     expect(await visitor.place.list(old)).toEqual([]);
-    expect(await visitor.place.size(other)).toBe(1);
+    expect((await readModel(visitor.place, key))?.ready).toBe(true);
   });
 });
 
@@ -144,14 +161,17 @@ describe('a bad answer', () => {
     [shard, '404', status(404), 'NotFound', 1],
     [shard, 'a web page', page, 'NotAShard', 1],
     [shard, 'a web page by its type', typedPage, 'NotAShard', 1],
-    [shard, 'too few bytes', short, 'ShardTruncated', 2],
-    [shard, 'too many bytes', long, 'ShardTruncated', 2],
-    [shard, 'a connection that breaks off', broken, 'ShardTruncated', 2],
-    [shard, 'other bytes', wrong, 'ShardCorrupt', 2],
-    [shard, 'no answer', offline, 'Offline', 2],
-    [shard, '503', status(503), 'Offline', 2],
+    [shard, 'too few bytes', short, 'ShardTruncated', 3],
+    [shard, 'too many bytes', long, 'ShardTruncated', 3],
+    [shard, 'a connection that breaks off', broken, 'ShardTruncated', 3],
+    [shard, 'other bytes', wrong, 'ShardCorrupt', 3],
+    [shard, 'no answer', offline, 'Offline', 3],
+    [shard, '503', status(503), 'ServerError', 3],
+    [shard, '429', status(429), 'ServerError', 3],
     ['manifest.json', '404', status(404), 'NotFound', 1],
     ['manifest.json', 'a web page', page, 'NotAShard', 1],
+    ['manifest.json', 'a web page by its type', typedPage, 'NotAShard', 1],
+    ['manifest.json', '500', status(500), 'ServerError', 1],
     ['manifest.json', 'no answer', offline, 'Offline', 1],
     ['manifest.json', 'a connection that breaks off', broken, 'Offline', 1],
     ['manifest.json', 'JSON that is no manifest', object, 'BadManifest', 1],

@@ -1,32 +1,29 @@
 import { Failure, failureName } from '../failure.ts';
-import { sha256 } from '../format/hash.ts';
-import { parseManifest } from '../format/layout.ts';
-import type { FileInfo, Manifest } from '../format/manifest.ts';
+import type { FileInfo } from '../format/manifest.ts';
 import type { PackageSource } from '../format/source.ts';
 import type { LoadProgress } from '../worker/api.ts';
-import { downloadFile, downloadManifest, type Fetch } from './download.ts';
+import { UrlOrigin, type Fetch } from './download.ts';
+import { install, readVerified, type InstallOptions } from './install.ts';
+import { Journal } from './journal.ts';
+import {
+  findReady,
+  folderOf,
+  MANIFEST,
+  READY,
+  readModel,
+  sweepFolder,
+  type StoredModel,
+} from './library.ts';
+import type { Origin } from './origin.ts';
 import type { Place } from './place.ts';
+import { receiveDefaults, receiveFile } from './receive.ts';
+import { checkStored, packageKeys } from './signed.ts';
 
-/**
- * Model packages that outlive the page:
- *
- *   models/NAME-HASH@SHA/manifest.json   the exact bytes that came; HASH is of the address
- *   models/NAME-HASH@SHA/shard-00000.bin ...
- *   models/NAME-HASH@SHA/READY           the manifest's SHA-256, written after every file is verified
- *
- * Only what READY vouches for is used without the network, and even then each file is hashed again
- * whenever it is read.
- */
-
-const MODELS = 'models';
-const MANIFEST = 'manifest.json';
-const READY = 'READY';
-
-/** Looks at a manifest; throws where the package is of no use here. */
-export type AcceptManifest = (manifest: Manifest) => void;
+/** Packages that are here, as the engine reads them: each file verified, and mended where it can be. */
 
 export interface StoredPackage {
   readonly source: PackageSource;
+  readonly key: string;
   /** Files that came over the network; grows when `source` has to fetch a bad one again. */
   readonly fetched: readonly string[];
   readonly manifestSha: string;
@@ -34,177 +31,149 @@ export interface StoredPackage {
 
 /**
  * Makes the package at `url` (a folder, ending in '/') ready for use: from `place` without any
- * request where it is complete there, else over the network, keeping the files that are already
- * here and right. `accept` sees the manifest before any other file is fetched, and may throw.
- * @throws Failure NotFound, NotAShard, ShardTruncated, ShardCorrupt, Offline, BadManifest,
- * StorageFull, StorageBlocked; what is verified by then stays for the next time
+ * request where it is complete there, else by installing it. `options.accept` sees the manifest
+ * before any other file is fetched, and may throw.
+ * @throws Failure as `install`
  */
 export async function openPackage(
   url: string,
   place: Place,
   fetchFn: Fetch,
   onProgress: (progress: LoadProgress) => void,
-  accept: AcceptManifest = () => undefined,
+  options: InstallOptions = {},
 ): Promise<StoredPackage> {
-  const key = await keyOf(url);
-  const kept = await findReady(place, key);
-  const found = kept ?? (await fetchManifest(url, key, fetchFn, onProgress));
-  accept(found.manifest);
-  const files = new PackageFiles(url, found, place, fetchFn, onProgress);
-  await files.sweep(key);
-  if (kept === null) await files.complete();
-  return { source: files, fetched: files.fetched, manifestSha: found.sha };
-}
-
-interface FoundManifest {
-  readonly folder: string;
-  readonly sha: string;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly manifest: Manifest;
-}
-
-async function keyOf(url: string): Promise<string> {
-  const name = new URL(url).pathname.split('/').at(-2) ?? '';
-  const readable = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
-  const hash = await sha256(new TextEncoder().encode(url));
-  return `${readable}-${hash.slice(0, 16)}`;
-}
-
-const folderOf = (key: string, sha: string): string => `${MODELS}/${key}@${sha.slice(0, 16)}`;
-
-/** The complete package of this key, or null where there is none that can be trusted. */
-async function findReady(place: Place, key: string): Promise<FoundManifest | null> {
-  for (const name of await place.list(MODELS)) {
-    if (!name.startsWith(`${key}@`)) continue;
-    const folder = `${MODELS}/${name}`;
-    const ready = await place.read(`${folder}/${READY}`);
-    const bytes = ready && (await place.read(`${folder}/${MANIFEST}`));
-    if (ready === null || bytes === null) continue;
-    const sha = await sha256(bytes);
-    const manifest = sha === new TextDecoder().decode(ready) ? readManifest(bytes) : null;
-    if (manifest !== null) return { folder, sha, bytes, manifest };
+  const kept = await findReady(place, url);
+  if (kept !== null && (await isSigned(kept, place, options))) {
+    return openStored(kept, place, fetchFn, onProgress, options);
   }
-  return null;
+  const installed = await install(new UrlOrigin(url, fetchFn), place, onProgress, options);
+  const model = await readModel(place, installed.key);
+  if (model === null) throw new Error(`${installed.key} is gone right after its install`);
+  return opened(model, place, fetchFn, onProgress, options, installed.fetched);
 }
 
-/** Null for a manifest that this edition of the app no longer reads: the server has a newer one. */
-function readManifest(bytes: Uint8Array): Manifest | null {
-  try {
-    return parseManifest(bytes);
-  } catch (error) {
-    if (failureName(error) === 'BadManifest') return null;
-    throw error;
-  }
-}
-
-async function fetchManifest(
-  url: string,
+/**
+ * Opens a package that is here by its key, without any request.
+ * @throws Failure NoModel where it is not here or not whole, BadSignature, and what `options.accept` throws
+ */
+export async function openInstalled(
   key: string,
+  place: Place,
   fetchFn: Fetch,
   onProgress: (progress: LoadProgress) => void,
-): Promise<FoundManifest> {
-  const step = { phase: 'manifest', file: MANIFEST, network: true } as const;
-  onProgress({ ...step, bytesDone: 0, bytesTotal: 0 });
-  const bytes = await downloadManifest(fetchFn, new URL(MANIFEST, url).href);
-  const manifest = parseManifest(bytes);
-  onProgress({ ...step, bytesDone: bytes.length, bytesTotal: bytes.length });
-  const sha = await sha256(bytes);
-  return { folder: folderOf(key, sha), sha, bytes, manifest };
+  options: InstallOptions = {},
+): Promise<StoredPackage> {
+  const model = await readModel(place, key);
+  if (model?.ready !== true) throw new Failure('NoModel', `${key} is not here`);
+  return openStored(model, place, fetchFn, onProgress, options);
 }
 
-/** The files of one package in one folder. */
+/** A package that this build may not use as it is here is asked for again, with its signature. */
+async function isSigned(
+  { key, manifestBytes }: StoredModel,
+  place: Place,
+  { keys = packageKeys }: InstallOptions,
+): Promise<boolean> {
+  try {
+    await checkStored(place, folderOf(key), manifestBytes, keys);
+    return true;
+  } catch (error) {
+    if (failureName(error) !== 'BadSignature') throw error;
+    return false;
+  }
+}
+
+async function openStored(
+  model: StoredModel,
+  place: Place,
+  fetchFn: Fetch,
+  onProgress: (progress: LoadProgress) => void,
+  options: InstallOptions,
+): Promise<StoredPackage> {
+  const { keys = packageKeys } = options;
+  await checkStored(place, folderOf(model.key), model.manifestBytes, keys);
+  await options.accept?.(model.manifest, model.manifestBytes);
+  await sweepFolder(place, model.key);
+  return opened(model, place, fetchFn, onProgress, options, []);
+}
+
+function opened(
+  model: StoredModel,
+  place: Place,
+  fetchFn: Fetch,
+  onProgress: (progress: LoadProgress) => void,
+  options: InstallOptions,
+  fetched: readonly string[],
+): StoredPackage {
+  const source = model.state?.source;
+  const origin = source?.kind === 'url' ? new UrlOrigin(source.url, fetchFn) : null;
+  const files = new PackageFiles(model, place, origin, onProgress, options, fetched);
+  const { key, manifestSha } = model;
+  return { source: files, key, fetched: files.fetched, manifestSha };
+}
+
+/** The files of one package that READY vouches for. */
 class PackageFiles implements PackageSource {
-  readonly fetched: string[] = [];
-  readonly #url: string;
-  readonly #found: FoundManifest;
+  readonly fetched: string[];
+  readonly #model: StoredModel;
   readonly #files: ReadonlyMap<string, FileInfo>;
   readonly #bytesTotal: number;
   readonly #place: Place;
-  readonly #fetch: Fetch;
+  readonly #origin: Origin | null;
   readonly #onProgress: (progress: LoadProgress) => void;
+  readonly #options: InstallOptions;
 
   constructor(
-    url: string,
-    found: FoundManifest,
+    model: StoredModel,
     place: Place,
-    fetchFn: Fetch,
+    origin: Origin | null,
     onProgress: (progress: LoadProgress) => void,
+    options: InstallOptions,
+    fetched: readonly string[],
   ) {
-    this.#url = url;
-    this.#found = found;
-    this.#files = new Map(found.manifest.files.map((file) => [file.name, file]));
-    this.#bytesTotal = found.manifest.files.reduce((sum, file) => sum + file.bytes, 0);
+    this.fetched = [...fetched];
+    this.#model = model;
+    this.#files = new Map(model.manifest.files.map((file) => [file.name, file]));
+    this.#bytesTotal = model.manifest.files.reduce((sum, file) => sum + file.bytes, 0);
     this.#place = place;
-    this.#fetch = fetchFn;
+    this.#origin = origin;
     this.#onProgress = onProgress;
+    this.#options = options;
   }
 
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    if (name === MANIFEST) return this.#found.bytes.slice();
+    if (name === MANIFEST) return this.#model.manifestBytes.slice();
     const file = this.#files.get(name);
     if (file === undefined) throw new Failure('NotFound', `${name} is not in the manifest`);
-    return (await this.#stored(file)) ?? this.#replace(file, this.#bytesTotal - file.bytes);
+    const folder = folderOf(this.#model.key);
+    return (await readVerified(this.#place, folder, file)) ?? this.#mend(folder, file);
   }
 
-  /** Removes other editions of this package, and files that nobody knows. */
-  async sweep(key: string): Promise<void> {
-    const { folder } = this.#found;
-    for (const name of await this.#place.list(MODELS)) {
-      const path = `${MODELS}/${name}`;
-      const stray = !/^[a-z0-9-]+@[0-9a-f]{16}$/.test(name);
-      const older = name.startsWith(`${key}@`) && path !== folder;
-      if (stray || older) await this.#place.remove(path);
+  /** Fetches a file again. Until it is there the package is not whole, and READY does not say so. */
+  async #mend(folder: string, file: FileInfo): Promise<Uint8Array<ArrayBuffer>> {
+    const place = this.#place;
+    const { key, manifestSha } = this.#model;
+    await place.remove(`${folder}/${READY}`);
+    const origin = this.#origin;
+    if (origin === null) {
+      throw new Failure('ShardCorrupt', `${file.name} of ${key}: install it again from its folder`);
     }
-    for (const name of await this.#place.list(folder)) {
-      const known = name === MANIFEST || name === READY || this.#files.has(name);
-      if (!known) await this.#place.remove(`${folder}/${name}`);
-    }
-  }
-
-  /** Brings every file here, then says so with READY. */
-  async complete(): Promise<void> {
-    await this.#place.write(this.#path(MANIFEST), this.#found.bytes);
-    const missing: FileInfo[] = [];
-    let done = 0;
-    for (const file of this.#files.values()) {
-      this.#report('check', done, file.name);
-      if ((await this.#stored(file)) === null) missing.push(file);
-      else done += file.bytes;
-    }
-    if (missing.length > 0) await this.#place.reserve(this.#bytesTotal - done);
-    for (const file of missing) {
-      await this.#replace(file, done);
-      done += file.bytes;
-    }
-    await this.#place.write(this.#path(READY), new TextEncoder().encode(this.#found.sha));
-  }
-
-  /** The file as it lies here; null where it is missing or not what the manifest says. */
-  async #stored(file: FileInfo): Promise<Uint8Array<ArrayBuffer> | null> {
-    const path = this.#path(file.name);
-    if ((await this.#place.size(path)) !== file.bytes) return null;
-    const bytes = await this.#place.read(path);
-    return bytes !== null && (await sha256(bytes)) === file.sha256 ? bytes : null;
-  }
-
-  /** Fetches the file again and keeps it. `done`: bytes of the package that are here already. */
-  async #replace(file: FileInfo, done: number): Promise<Uint8Array<ArrayBuffer>> {
-    this.#report('download', done, file.name);
-    const url = new URL(file.name, this.#url).href;
-    const bytes = await downloadFile(this.#fetch, url, file, (here) => {
-      this.#report('download', done + Math.min(here, file.bytes), file.name);
-    });
+    const onBytes = (_: FileInfo, bytes: number): void => {
+      const bytesDone = this.#bytesTotal - file.bytes + bytes;
+      const step = { phase: 'download', network: origin.network } as const;
+      this.#onProgress({ ...step, bytesDone, bytesTotal: this.#bytesTotal, file: file.name });
+    };
+    onBytes(file, 0);
+    const { sleep = receiveDefaults.sleep, flushBytes = receiveDefaults.flushBytes } =
+      this.#options;
+    const signal = this.#options.signal ?? new AbortController().signal;
+    const journal = await Journal.begin(place, folder, origin.source);
+    const receiver = { place, folder, origin, journal, signal, onBytes, sleep, flushBytes };
+    await receiveFile(receiver, file);
     this.fetched.push(file.name);
-    await this.#place.write(this.#path(file.name), bytes);
+    const bytes = await readVerified(place, folder, file);
+    if (bytes === null) throw new Failure('ShardCorrupt', `${file.name} changed while it was read`);
+    await place.write(`${folder}/${READY}`, new TextEncoder().encode(manifestSha));
     return bytes;
-  }
-
-  #path(name: string): string {
-    return `${this.#found.folder}/${name}`;
-  }
-
-  #report(phase: 'check' | 'download', bytesDone: number, file: string): void {
-    const network = phase === 'download';
-    this.#onProgress({ phase, bytesDone, bytesTotal: this.#bytesTotal, file, network });
   }
 }

@@ -6,8 +6,9 @@ import { TENSOR_ALIGNMENT, type FileInfo, type Manifest } from '../format/manife
 import { exampleManifest } from '../format/testing.ts';
 import type { LoadProgress } from '../worker/api.ts';
 import type { Fetch } from './download.ts';
+import type { InstallOptions } from './install.ts';
 import { openPackage, type StoredPackage } from './package.ts';
-import { MemoryPlace, type Place } from './place.ts';
+import { MemoryPlace, type FileWriter, type Place } from './place.ts';
 
 /** For tests: a package, a server, and a place that fails. */
 
@@ -59,40 +60,81 @@ function spread({ tensors }: Manifest): Map<string, number> {
 /** A server in memory that writes down what it was asked for. */
 export class Server {
   readonly requests: string[] = [];
+  /** Bytes of files that were given out, the manifest's not counted. */
+  served = 0;
   /** Name of a file, and how to answer instead; the answers are used up one by one. */
-  readonly faults = new Map<string, (() => Response | TypeError)[]>();
+  readonly faults = new Map<string, ((init: RequestInit) => Response | TypeError)[]>();
   files: Files;
+  /** Whether it knows ranges, and tells files from newer ones by a tag. */
+  ranges = true;
+  tag: string | null = '"1"';
 
   constructor(files: Files) {
     this.files = files;
   }
 
-  readonly fetch: Fetch = (address) => {
+  fetch: Fetch = (address, init) => {
     const name = address.slice(url.length);
     this.requests.push(name);
-    const fault = this.faults.get(name)?.shift()?.();
+    const fault = this.faults.get(name)?.shift()?.(init);
     if (fault instanceof TypeError) return Promise.reject(fault);
-    const bytes = this.files.get(name);
-    return Promise.resolve(
-      fault ?? (bytes ? new Response(bytes) : new Response('', { status: 404 })),
-    );
+    return Promise.resolve(fault ?? this.#answer(name, new Headers(init.headers)));
   };
 
+  #answer(name: string, asked: Headers): Response {
+    const bytes = this.files.get(name);
+    if (bytes === undefined) return new Response('', { status: 404 });
+    const headers: Record<string, string> = this.tag === null ? {} : { etag: this.tag };
+    const range = /^bytes=(\d+)-$/.exec(asked.get('range') ?? '');
+    const condition = asked.get('if-range');
+    const isSame = condition === null || condition === this.tag;
+    if (range === null || !this.ranges || !isSame) {
+      return new Response(this.#pieces(name, bytes), { headers });
+    }
+    const from = Number(range[1]);
+    if (from >= bytes.length) return new Response('', { status: 416 });
+    headers['content-range'] = `bytes ${from}-${bytes.length - 1}/${bytes.length}`;
+    return new Response(this.#pieces(name, bytes.slice(from)), { status: 206, headers });
+  }
+
+  /** In pieces, as a network delivers them. */
+  #pieces(name: string, bytes: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array<ArrayBuffer>> {
+    let at = 0;
+    return new ReadableStream({
+      pull: (controller) => {
+        const piece = bytes.slice(at, at + PIECE);
+        at += piece.length;
+        if (name !== 'manifest.json') this.served += piece.length;
+        if (piece.length > 0) controller.enqueue(piece);
+        if (at >= bytes.length) controller.close();
+      },
+    });
+  }
+
   /** Answers so for this file, `times` times. */
-  fail(name: string, answer: () => Response | TypeError, times = 99): void {
-    this.faults.set(name, Array<() => Response | TypeError>(times).fill(answer));
+  fail(name: string, answer: (init: RequestInit) => Response | TypeError, times = 99): void {
+    this.faults.set(name, Array<typeof answer>(times).fill(answer));
   }
 }
 
-/** Fails once, at operation `at`; a write that fails leaves half of its bytes. */
+const PIECE = 1000;
+
+/**
+ * Fails at operation `at`: once, as a full storage does, or from then on, as for a page that is
+ * killed. A write that fails leaves half of its bytes; what a dead page had not flushed becomes zeros.
+ */
 export class FailingPlace implements Place {
   operations = 0;
   readonly #inner: Place;
   readonly #at: number;
+  readonly #dies: boolean;
+  /** Files that are open, and how much of each is flushed. */
+  readonly #open = new Map<string, number>();
 
-  constructor(inner: Place, at: number) {
+  constructor(inner: Place, at: number, dies = false) {
     this.#inner = inner;
     this.#at = at;
+    this.#dies = dies;
   }
 
   list = (folder: string) => this.#step(() => this.#inner.list(folder));
@@ -105,14 +147,56 @@ export class FailingPlace implements Place {
       () => this.#inner.write(path, bytes),
       () => this.#inner.write(path, bytes.slice(0, bytes.length >> 1)),
     );
+  append = (path: string, at: number) =>
+    this.#step(async (): Promise<FileWriter> => {
+      const inner = await this.#inner.append(path, at);
+      let length = at;
+      this.#open.set(path, at);
+      const write = async (bytes: Uint8Array<ArrayBuffer>): Promise<void> => {
+        await inner.write(bytes);
+        length += bytes.length;
+      };
+      return {
+        write: (bytes) =>
+          this.#step(
+            () => write(bytes),
+            () => write(bytes.slice(0, bytes.length >> 1)),
+          ),
+        flush: () =>
+          this.#step(async () => {
+            await inner.flush();
+            this.#open.set(path, length);
+          }),
+        close: async () => {
+          await inner.close();
+          if (!this.#isDead()) this.#open.delete(path);
+          await this.#loseUnflushed();
+        },
+      };
+    });
+
+  #isDead(): boolean {
+    return this.#dies && this.#at > 0 && this.operations >= this.#at;
+  }
+
+  async #loseUnflushed(): Promise<void> {
+    for (const [path, flushed] of this.#isDead() ? this.#open : []) {
+      const bytes = await this.#inner.read(path);
+      if (bytes !== null) await this.#inner.write(path, bytes.fill(0, flushed));
+    }
+  }
 
   async #step<T>(work: () => Promise<T>, half?: () => Promise<void>): Promise<T> {
+    const wasDead = this.#isDead();
     this.operations += 1;
-    if (this.operations !== this.#at) return work();
-    await half?.();
+    if (this.operations !== this.#at && !wasDead) return work();
+    if (!wasDead) await half?.();
     throw new Failure('StorageFull', `operation ${this.#at}`);
   }
 }
+
+/** No pauses, and a journal that is written every few pieces. */
+export const quick: InstallOptions = { sleep: () => Promise.resolve(), flushBytes: 2 * PIECE };
 
 /** A browser that visits one page of a clinic again and again. */
 export class Visitor {
@@ -131,7 +215,7 @@ export class Visitor {
   }
 
   open(place: Place = this.place, fetchFn: Fetch = this.server.fetch): Promise<StoredPackage> {
-    return openPackage(url, place, fetchFn, (event) => this.progress.push(event));
+    return openPackage(url, place, fetchFn, (event) => this.progress.push(event), quick);
   }
 
   /** Opens the package and reads every file: each must be what the server has. */
@@ -162,6 +246,17 @@ export class Visitor {
     const bytes = (await this.place.read(path)) ?? new Uint8Array();
     bytes[10] = (bytes[10] ?? 0) ^ 1;
     await this.place.write(path, bytes);
+  }
+
+  /** Names of the files that lie here whole and right, READY or not. */
+  async verifiedFiles(): Promise<string[]> {
+    const [key] = await this.place.list('models');
+    const names: string[] = [];
+    for (const { name, sha256: sha } of key === undefined ? [] : this.listed()) {
+      const bytes = await this.place.read(`models/${key}/${name}`);
+      if (bytes !== null && (await sha256(bytes)) === sha) names.push(name);
+    }
+    return names;
   }
 
   /** What the storage claims must hold: where READY stands, every file verifies. */

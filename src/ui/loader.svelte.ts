@@ -23,6 +23,9 @@ export class Loader {
   /** The page died in this phase the last time, so the model runs in its most careful way. */
   carefulSince = $state.raw<RiskyPhase | null>(null);
   #looked = false;
+  /** Chosen since the page was opened. */
+  #chosen: string | null = null;
+  #address = $state<string | null>(null);
   readonly #engine: EngineApi;
   readonly #folder: () => string;
   readonly #backend: () => BackendChoice;
@@ -59,6 +62,31 @@ export class Loader {
     await this.#load();
   }
 
+  /** The address of the model that is loaded, or was tried last; null before. */
+  get address(): string | null {
+    return this.#address;
+  }
+
+  /** Loads another model in the place of this one. */
+  async use(address: string): Promise<void> {
+    if (this.phase === 'loading') return;
+    this.#chosen = address;
+    await this.#load();
+  }
+
+  /** Takes the model from the window that uses it. */
+  async takeOver(): Promise<void> {
+    if (this.phase === 'loading') return;
+    await this.#load(true);
+  }
+
+  /** The model was removed from this device. */
+  unload(): void {
+    this.info = null;
+    this.#chosen = null;
+    this.#fail(new Failure('NoModel', 'the model that was used is removed'));
+  }
+
   /** What computes now: the engine changes it where a GPU fails. */
   ran(ran: GenerateResult['ran']): void {
     if (this.info !== null) this.info = { ...this.info, ...ran };
@@ -70,7 +98,7 @@ export class Loader {
     await this.#load();
   }
 
-  async #load(): Promise<void> {
+  async #load(takeOver = false): Promise<void> {
     this.phase = 'starting';
     this.trouble = null;
     this.progress = null;
@@ -79,7 +107,8 @@ export class Loader {
       if (this.phase === 'loading') this.progress = latest;
     }, this.#request);
     try {
-      const folder = this.#folder();
+      const folder = this.#chosen ?? this.#folder();
+      this.#address = folder;
       const backend = this.#backend();
       this.device = await this.#engine.probe();
       if (backend === 'webgpu' && !this.device.webgpu) {
@@ -92,7 +121,8 @@ export class Loader {
         paint.ask();
       };
       const careful = this.carefulSince !== null;
-      this.info = await this.#engine.open(folder, onProgress, { careful, backend });
+      const options = { careful, backend, ...(takeOver && { takeOver }) };
+      this.info = await this.#engine.open(folder, onProgress, options);
       this.phase = 'ready';
       void this.#watchDevice();
     } catch (error) {

@@ -136,11 +136,17 @@ export interface OpenOptions {
   readonly careful?: boolean;
   /** Default 'auto'. */
   readonly backend?: BackendChoice;
+  /** Takes the model from another window that uses it. */
+  readonly takeOver?: boolean;
 }
 
 export interface EngineApi {
   probe(): Promise<DeviceReport>;
-  /** Loads a package: `url` is the folder of its manifest, same origin, ending in '/'. */
+  /**
+   * Loads a package. `url` is the folder of its manifest, same origin, ending in '/', or
+   * `installed:KEY` for one that is here. One window of a browser may have a model at a time: fails
+   * with OtherWindow where another has.
+   */
   open(
     url: string,
     onProgress: (progress: LoadProgress) => void,
@@ -154,6 +160,94 @@ export interface EngineApi {
   /** Ends the running answer; resolves at once. The answer resolves with finish 'cancelled'. */
   stop(): Promise<void>;
   counts(): Promise<WorkerCounts>;
-  /** Resolves when the GPU device is lost, with the reason. */
+  /**
+   * Resolves when the GPU device is lost, with the reason; fails with OtherWindow when another
+   * window has taken the model.
+   */
   lost(): Promise<string>;
+}
+
+/** The address of an installed package, for `EngineApi.open`. */
+export const INSTALLED = 'installed:';
+
+/** Where a package comes from: one way in for all. */
+export type InstallSource =
+  | { readonly kind: 'url'; readonly url: string } // its folder, ending in '/'
+  | { readonly kind: 'folder'; readonly folder: FileSystemDirectoryHandle }
+  | { readonly kind: 'files'; readonly files: readonly File[] };
+
+/** A package that is here, in part or whole, or that the site brings along. */
+export interface ModelEntry {
+  /** Names the package here: its id and the start of its manifest's SHA-256. */
+  readonly key: string;
+  readonly id: string;
+  readonly name: { readonly zh: string; readonly en: string };
+  readonly licence: string;
+  readonly parameters: number;
+  readonly capacity: number; // tokens that a conversation may have
+  /** 'available': on this site, nothing of it is here. */
+  readonly state: 'ready' | 'partial' | 'available';
+  /** The person stopped its install. */
+  readonly paused: boolean;
+  readonly bytes: number; // the whole package
+  readonly usedBytes: number; // of this device's storage
+  /** Bytes of memory while it runs: weights, and keys and values of a full conversation in f32. */
+  readonly memoryBytes: number;
+  /** What computes it on this device; 'none' where nothing here can. */
+  readonly runs: 'wgsl' | 'onnx' | 'none';
+  /** Whether the CPU could run it. */
+  readonly cpu: boolean;
+  /** Where it came from; null where that is forgotten. */
+  readonly source: { readonly kind: 'url' | 'folder'; readonly from: string } | null;
+}
+
+/** How an install ended: whole, or stopped by the person and to be continued. */
+export interface InstallResult {
+  readonly key: string | null; // null where it was stopped before anything was known
+  readonly state: 'ready' | 'paused';
+}
+
+export interface StorageReport {
+  readonly usedBytes: number; // of all packages, summed by ourselves
+  /** Whether the browser promised not to clear it by itself. */
+  readonly persisted: boolean;
+  /** The browser's own figures, which are no promise; null where it gives none. */
+  readonly estimate: { readonly usage: number; readonly quota: number } | null;
+}
+
+/** What a computation on this device came to. */
+export interface DeviceCheck {
+  readonly adapter: string;
+  readonly milliseconds: number;
+  /** The largest difference from the same computed on the CPU, and what rounding explains. */
+  readonly difference: number;
+  readonly tolerance: number;
+  /** How much memory the GPU was asked for, and whether it gave it; null where nobody asked. */
+  readonly memory: { readonly bytes: number; readonly granted: boolean } | null;
+}
+
+/** The packages of this browser. */
+export interface ModelsApi {
+  /** `bundled`: addresses of packages that the site brings along. */
+  list(bundled: readonly string[]): Promise<readonly ModelEntry[]>;
+  /** One at a time: fails with Busy while another runs. Goes on where an earlier one stopped. */
+  install(
+    source: InstallSource,
+    onProgress: (progress: LoadProgress) => void,
+  ): Promise<InstallResult>;
+  /** Goes on with a package that began here, from where it came. @throws BadFolder: pick it again */
+  resume(key: string, onProgress: (progress: LoadProgress) => void): Promise<InstallResult>;
+  /** Stops the running install or export, which ends then; what is here stays. */
+  pause(): Promise<void>;
+  /** Removes a package; one that is loaded is unloaded first. */
+  remove(key: string): Promise<void>;
+  /** Copies a package into a folder of its own below `folder`; gives that folder's name. */
+  exportTo(
+    key: string,
+    folder: FileSystemDirectoryHandle,
+    onProgress: (progress: LoadProgress) => void,
+  ): Promise<string>;
+  storage(): Promise<StorageReport>;
+  /** Computes something on the GPU and compares it; asks it for `bytes` of memory where given. */
+  check(bytes: number | null): Promise<DeviceCheck>;
 }

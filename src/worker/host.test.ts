@@ -96,13 +96,21 @@ const request: GenerateRequest = {
 const piece = (text: string): GenerateEvent => ({ kind: 'piece', text, outputTokens: 1 });
 const pause = () => new Promise((resolve) => setTimeout(resolve, 5));
 
+/** Every lock is free. */
+const locks = {
+  request: (_name: string, ...rest: unknown[]) => {
+    const work = rest.at(-1) as (lock: object) => unknown;
+    return Promise.resolve(work({}));
+  },
+};
+
 let host: Host;
 
 beforeEach(async () => {
   const files = await samplePackage(1);
   vi.stubGlobal('location', new URL('http://clinic.test/assets/worker.js'));
   vi.stubGlobal('navigator', {
-    locks: { request: (_name: string, work: () => unknown) => work() },
+    locks,
   });
   vi.stubGlobal('fetch', (address: string) =>
     Promise.resolve(new Response(files.get(address.slice(url.length)))),
@@ -266,7 +274,6 @@ describe('what computes', () => {
     features: new Set<string>(),
   });
   const offer = (adapter: unknown): void => {
-    const locks = { request: (_name: string, work: () => unknown) => work() };
     const gpu = { requestAdapter: () => Promise.resolve(adapter) };
     vi.stubGlobal('navigator', { locks, gpu });
   };

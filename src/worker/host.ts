@@ -1,5 +1,5 @@
 import type { OnnxRuntime } from '../engine/backends/onnx.ts';
-import { chooseBackend, type Choice } from '../engine/choice.ts';
+import { chooseBackend, type AdapterFacts, type Choice } from '../engine/choice.ts';
 import { Engine } from '../engine/engine.ts';
 import { Failure, failureName } from '../failure.ts';
 import { JsonCalibrations, type CalibrationStore } from '../gpu/calibration-store.ts';
@@ -7,20 +7,25 @@ import { requestGpu, type GpuDevice, type GpuOptions } from '../gpu/device.ts';
 import { isSoftware, softwareTuning } from '../gpu/tuning.ts';
 import { keptMeasurements } from '../store/measurements.ts';
 import { OpfsPlace } from '../store/opfs.ts';
-import { openPackage, type AcceptManifest, type StoredPackage } from '../store/package.ts';
-import { MemoryPlace } from '../store/place.ts';
-import type {
-  BackendChoice,
-  DeviceReport,
-  EngineApi,
-  GenerateEvent,
-  GenerateRequest,
-  GenerateResult,
-  LoadProgress,
-  ModelInfo,
-  OpenOptions,
-  WorkerCounts,
+import type { AcceptManifest } from '../store/install.ts';
+import { openInstalled, openPackage, type StoredPackage } from '../store/package.ts';
+import { MemoryPlace, type Place } from '../store/place.ts';
+import { keptPrefixes } from '../store/prefixes.ts';
+import {
+  INSTALLED,
+  type BackendChoice,
+  type DeviceReport,
+  type EngineApi,
+  type GenerateEvent,
+  type GenerateRequest,
+  type GenerateResult,
+  type LoadProgress,
+  type ModelInfo,
+  type OpenOptions,
+  type WorkerCounts,
 } from './api.ts';
+import { EngineLock } from './engine-lock.ts';
+import { exclusive, get, type ModelHost } from './models.ts';
 import { Pipe } from './pipe.ts';
 
 /** A callback of the page: across the border it answers with a promise. */
@@ -43,7 +48,7 @@ const loadRuntime = (): Promise<OnnxRuntime> => {
 };
 
 /** The worker's side of EngineApi: one GPU or the CPU, one package, one answer at a time. */
-export class Host implements EngineApi {
+export class Host implements EngineApi, ModelHost {
   #gpu: GpuDevice | null = null;
   #gpuOptions: GpuOptions = USUAL;
   #engine: Engine | null = null;
@@ -54,9 +59,13 @@ export class Host implements EngineApi {
   #answer: AbortController | null = null;
   #opening = false;
   #reportLoss: (reason: string) => void = () => undefined;
+  #reportEnd: (failure: Failure) => void = () => undefined;
   #loss = this.#nextLoss();
   /** Why the GPU went away; null once a package is opened anew. */
   #lostBecause: string | null = null;
+  readonly #lock = new EngineLock(() => this.#yield());
+  #openKey: string | null = null;
+  #answered: Promise<unknown> = Promise.resolve();
 
   async probe(): Promise<DeviceReport> {
     // `navigator.gpu` is missing where the browser has no WebGPU or the page is not secure.
@@ -79,12 +88,9 @@ export class Host implements EngineApi {
   async open(
     url: string,
     onProgress: Listener<LoadProgress>,
-    { careful = false, backend = 'auto' }: OpenOptions = {},
+    { careful = false, backend = 'auto', takeOver = false }: OpenOptions = {},
   ): Promise<ModelInfo> {
-    const folder = new URL(url, location.href);
-    if (folder.origin !== location.origin || !folder.pathname.endsWith('/')) {
-      throw new Error(`${url} is no folder of this site`);
-    }
+    const address = addressOf(url);
     if (this.#opening || this.#answer !== null) throw new Failure('Busy', 'one thing at a time');
     this.#opening = true;
     if (this.#gpuOptions !== optionsFor(careful)) {
@@ -93,9 +99,14 @@ export class Host implements EngineApi {
     }
     try {
       const pipe = new Pipe(onProgress, latest);
-      const info = await this.#open(folder.href, backend, (progress) => pipe.push(progress));
+      await this.#lock.take(takeOver);
+      const info = await this.#open(address, backend, (progress) => pipe.push(progress));
       await pipe.flush();
       return info;
+    } catch (error) {
+      // A window without a model does not keep others from having one.
+      if (this.#engine === null) this.#lock.release();
+      throw error;
     } finally {
       this.#opening = false;
     }
@@ -113,7 +124,9 @@ export class Host implements EngineApi {
     try {
       const pipe = new Pipe(onEvent, mergeEvents);
       const push = (event: GenerateEvent) => pipe.push(event);
-      const result = await this.#unlessLost(this.#engine.generate(request, push, answer.signal));
+      const answering = this.#unlessLost(this.#engine.generate(request, push, answer.signal));
+      this.#answered = answering.catch(() => undefined);
+      const result = await answering;
       await pipe.flush();
       return result;
     } catch (error) {
@@ -141,6 +154,34 @@ export class Host implements EngineApi {
     return this.#loss;
   }
 
+  /** The installed package that is loaded; null where none is. */
+  get openKey(): string | null {
+    return this.#openKey;
+  }
+
+  async adapter(): Promise<AdapterFacts | null> {
+    const facts = await this.probe();
+    return facts.webgpu ? facts : null;
+  }
+
+  /** Ends a running answer and lets go of the model; another window may have it then. */
+  async close(): Promise<void> {
+    await this.stop();
+    await this.#answered;
+    this.#engine?.dispose();
+    this.#engine = null;
+    this.#openKey = null;
+    this.#lock.release();
+  }
+
+  /** Another window wants the model: what is answered so far stays, and the page is told. */
+  async #yield(): Promise<void> {
+    await this.close();
+    const report = this.#reportEnd;
+    this.#loss = this.#nextLoss();
+    report(new Failure('OtherWindow', 'another window took the model'));
+  }
+
   async #open(
     url: string,
     asked: BackendChoice,
@@ -154,11 +195,16 @@ export class Host implements EngineApi {
     if (asked === 'webgpu') this.#gpu ??= await this.#requestGpu();
     this.#engine?.dispose();
     this.#engine = null;
+    this.#openKey = null;
     return navigator.locks.request(STORAGE_LOCK, async () => {
       let choice: Choice = { first: 'wgsl', cpuCanFollow: false };
-      const { source, fetched } = await openStored(url, onProgress, (manifest) => {
-        choice = chooseBackend(asked, facts, manifest);
-      });
+      const { source, fetched, manifestSha, key, place } = await openStored(
+        url,
+        onProgress,
+        (manifest) => {
+          choice = chooseBackend(asked, facts, manifest);
+        },
+      );
       const { first, cpuCanFollow } = choice;
       const gpu = first === 'wgsl' ? await this.#gpuOrCpu(cpuCanFollow) : null;
       const cpu = gpu === null || cpuCanFollow ? { cpu: loadRuntime } : {};
@@ -171,11 +217,13 @@ export class Host implements EngineApi {
         Engine.open(source, gpu, {
           onProgress,
           renewGpu: () => this.#renewGpu(),
+          prefixes: await keptPrefixes(place, manifestSha, warn),
           ...cpu,
           ...measured,
         }),
       );
       this.#engine = engine;
+      this.#openKey = key;
       this.#replaceable = gpu;
       this.#lostBecause = null;
       return { ...engine.info, fetched: [...fetched] };
@@ -223,7 +271,12 @@ export class Host implements EngineApi {
   }
 
   #nextLoss(): Promise<string> {
-    return new Promise((resolve) => (this.#reportLoss = resolve));
+    const loss = new Promise<string>((resolve, reject) => {
+      this.#reportLoss = resolve;
+      this.#reportEnd = reject;
+    });
+    loss.catch(() => undefined); // It is told to whoever asks.
+    return loss;
   }
 
   /** `work`, or DeviceLost as soon as the GPU is: its own promises may never settle then. */
@@ -235,24 +288,43 @@ export class Host implements EngineApi {
   }
 }
 
+/** @throws Error for an address that is neither a folder of this site nor an installed package's */
+function addressOf(url: string): string {
+  if (url.startsWith(INSTALLED)) return url;
+  const folder = new URL(url, location.href);
+  if (folder.origin !== location.origin || !folder.pathname.endsWith('/')) {
+    throw new Error(`${url} is no folder of this site`);
+  }
+  return folder.href;
+}
+
 /** The package from the browser's storage; from memory, for this visit, where there is none. */
 async function openStored(
   url: string,
   onProgress: (progress: LoadProgress) => void,
   accept: AcceptManifest,
-): Promise<StoredPackage> {
-  const get = (address: string, init: RequestInit) => fetch(address, init);
+): Promise<StoredPackage & { readonly place: Place }> {
+  const options = { accept, exclusive };
+  const from = async (place: Place) => ({
+    ...(url.startsWith(INSTALLED)
+      ? await openInstalled(url.slice(INSTALLED.length), place, get, onProgress, options)
+      : await openPackage(url, place, get, onProgress, options)),
+    place,
+  });
   try {
-    return await openPackage(url, await OpfsPlace.open(), get, onProgress, accept);
+    return await from(await OpfsPlace.open());
   } catch (error) {
     if (failureName(error) !== 'StorageBlocked') throw error;
-    return openPackage(url, new MemoryPlace(), get, onProgress, accept);
+    return from(new MemoryPlace());
   }
 }
 
+/** A trouble that a person can do nothing about, and need not. */
+// eslint-disable-next-line no-console -- for whoever looks there
+const warn = (line: string): void => console.warn(line);
+
 function measurements(): CalibrationStore {
-  // eslint-disable-next-line no-console -- a person can do nothing about it, and need not
-  const { read, write } = keptMeasurements((line) => console.warn(line));
+  const { read, write } = keptMeasurements(warn);
   return new JsonCalibrations(read, write);
 }
 
