@@ -1,7 +1,9 @@
+import './offline/close-boundary.ts';
 import { mount } from 'svelte';
-import { clearConversation, loadConversation, saveConversation } from './store/records.ts';
+import { startOffline } from './offline/register.ts';
 import App from './ui/App.svelte';
 import { backendOf } from './ui/backend-choice.ts';
+import { browserRecords } from './ui/consult/records.ts';
 import { modelFolder } from './ui/model-folder.ts';
 import { leaveRiskWithPage } from './ui/risk.ts';
 import './ui/style.css';
@@ -15,15 +17,20 @@ const engine = startEngine();
 // A probe for tests: what the worker counted, to hold it to its word.
 Object.assign(globalThis, { pediatricsgpt: { counts: () => engine.counts() } });
 
+// A development server has no service worker.
+const offline = import.meta.env.DEV ? null : startOffline(window);
+
 mount(App, {
   target,
   props: {
     options: {
       engine,
-      records: { load: loadConversation, save: saveConversation, clear: clearConversation },
+      models: engine.models,
+      records: browserRecords(),
       folder: () => modelFolder(location.href),
       backend: backendOf(location.href),
       languages: navigator.languages,
     },
+    ...offline,
   },
 });

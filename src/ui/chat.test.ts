@@ -2,6 +2,7 @@ import { beforeEach, expect, test, vi } from 'vitest';
 import { Failure } from '../failure.ts';
 import { Chat } from './chat.svelte.ts';
 import { shownAnswer } from './conversation.ts';
+import { emptyIntake } from './intake/intake.ts';
 import { FakeEngine, fakeInfo, type Script } from './testing/fake-engine.ts';
 import { FakeRecords } from './testing/fake-records.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
@@ -66,10 +67,9 @@ test('the question is kept before the engine gets it', async () => {
   const seen: number[] = [];
   engine.onGenerate = () => {
     seen.push(records.saved.length);
-    expect(records.saved.at(-1)).toEqual([
-      { role: 'user', text: '问' },
-      { role: 'assistant', text: '' },
-    ]);
+    expect(records.said.at(-1)).toEqual(['问', '']);
+    // Should the page die now, the answer is one that was interrupted.
+    expect(records.saved.at(-1)?.messages[1]?.state).toBe('partial');
   };
   await ask('问');
   expect(seen).toEqual([1]);
@@ -94,7 +94,8 @@ test('stop keeps what is there and marks it', async () => {
   await asking;
   expect(lastAnswer(chat)).toMatchObject({ text: '一二', state: 'stopped' });
   expect(chat.status).toBe('stopped');
-  expect(records.kept.get('medkqa')?.at(-1)).toEqual({ role: 'assistant', text: '一二' });
+  expect(records.said.at(-1)).toEqual(['问', '一二']);
+  expect(records.saved.at(-1)?.messages[1]?.state).toBe('stopped');
 });
 
 test('a stop that comes before the engine has begun is honoured', async () => {
@@ -135,8 +136,10 @@ test('an answer that is asked for again stays beside the new one', async () => {
   expect(lastAnswer(chat).text).toBe('新');
   chat.show(last, 0);
   expect(lastAnswer(chat).text).toBe('旧');
-  expect(records.kept.get('medkqa')?.at(-1)?.text).toBe('旧');
   await ask('再问');
+  const kept = records.saved.at(-1);
+  expect(kept?.messages.map(({ text }) => text)).toEqual(['问', '旧', '新', '再问', '后']);
+  expect(kept?.leaf).toBe(kept?.messages.at(-1)?.id);
   expect(engine.requests[2]?.turns[1]).toEqual({ role: 'assistant', text: '旧' });
 });
 
@@ -224,29 +227,149 @@ test('a page that dies in the middle of an answer has kept it in part', async ()
   now.mockReturnValue(5000);
   frames.paint();
   await vi.waitUntil(() => records.saved.length > 1);
-  expect(records.saved.at(-1)?.at(-1)).toEqual({ role: 'assistant', text: '一二三' });
+  expect(records.said.at(-1)).toEqual(['问', '一二三']);
   const later = setUp({}, records);
   await later.chat.restore();
-  expect(lastAnswer(later.chat)).toMatchObject({ text: '一二三', state: 'stopped' });
+  expect(lastAnswer(later.chat)).toMatchObject({ text: '一二三', state: 'partial' });
   now.mockRestore();
   await gate.run();
   await asking;
   expect(chat.phase).toBe('idle');
 });
 
-test('a new conversation can be taken back until the next question', async () => {
+test('a new conversation can be taken back until the next question, and nothing is deleted', async () => {
   const { chat, records, ask } = setUp();
   await ask('问');
   await chat.startAnew();
   expect(chat.turns).toEqual([]);
-  expect(records.kept.has('medkqa')).toBe(false);
+  expect((await records.list()).entries.map(({ title }) => title)).toEqual(['问']);
   await chat.takeBack();
   expect(chat.questions).toEqual(['问']);
-  expect(records.kept.has('medkqa')).toBe(true);
   await chat.startAnew();
   await ask('新问');
   await chat.takeBack();
   expect(chat.questions).toEqual(['新问']);
+  const titles = (await records.list()).entries.map(({ title }) => title);
+  expect(titles.sort()).toEqual(['新问', '问']);
+});
+
+test('a new conversation that was begun is still new after a reload', async () => {
+  const { chat, records, ask } = setUp();
+  await ask('问');
+  await chat.startAnew();
+  const later = setUp({}, records);
+  await later.chat.restore();
+  expect(later.chat.turns).toEqual([]);
+});
+
+test('a question can be asked in another version; the first one and its answers stay', async () => {
+  const { chat, engine, records, ask } = setUp({ answers: [['甲'], ['乙'], ['丙']] });
+  await ask('问');
+  await ask('再问');
+  const [first] = chat.turns;
+  if (first?.role !== 'user') throw new Error('no question');
+  expect(await chat.edit(first, '  ')).toBe(false);
+  expect(await chat.edit(first, ' 改问 ')).toBe(true);
+  expect(engine.requests[2]?.turns).toEqual([{ role: 'user', text: '改问' }]);
+  expect(chat.questions).toEqual(['改问']);
+  expect(records.said.at(-1)).toEqual(['问', '甲', '再问', '乙', '改问', '丙']);
+  const [edited] = chat.turns;
+  if (edited?.role !== 'user') throw new Error('no question');
+  expect([edited.shown, edited.questions.length]).toEqual([1, 2]);
+  // Back on the first branch the conversation is there to where it went on last.
+  chat.show(edited, 0);
+  expect(chat.questions).toEqual(['问', '再问']);
+  expect(lastAnswer(chat).text).toBe('乙');
+  const later = setUp({}, records);
+  const seen = records.saved.length;
+  await vi.waitUntil(
+    () => records.saved.length > seen - 1 && records.saved.at(-1)?.leaf === lastAnswer(chat).id,
+  );
+  await later.chat.restore();
+  expect(later.chat.turns[0]).toMatchObject({ role: 'user', shown: 0 });
+});
+
+test('an earlier answer is shown with what followed it', async () => {
+  const { chat, ask } = setUp({ answers: [['甲'], ['乙'], ['丙']] });
+  await ask('问');
+  await ask('再问');
+  const second = chat.turns[1];
+  if (second?.role !== 'assistant') throw new Error('no answer');
+  expect(second.answers).toHaveLength(1);
+  const [first] = chat.turns;
+  if (first?.role !== 'user') throw new Error('no question');
+  await chat.edit(first, '别的');
+  expect(chat.questions).toEqual(['别的']);
+  const [shown] = chat.turns;
+  if (shown?.role !== 'user') throw new Error('no question');
+  chat.show(shown, 7);
+  expect(chat.questions).toEqual(['别的']);
+  chat.show(shown, 0);
+  expect(chat.questions).toEqual(['问', '再问']);
+});
+
+test('an interrupted answer can be gone on with, or asked for again', async () => {
+  const { chat, engine, records, ask } = setUp({ answers: [['半句'], ['后半句'], ['整句']] });
+  await ask('问');
+  const kept = records.saved.at(-1);
+  if (!kept?.messages[1]) throw new Error('nothing was kept');
+  kept.messages[1].state = 'partial';
+  await chat.resume(kept);
+  expect(lastAnswer(chat).state).toBe('partial');
+  await chat.goOn();
+  expect(engine.requests[1]?.turns.map(({ role }) => role)).toEqual(['user', 'assistant', 'user']);
+  expect(engine.requests[1]?.turns[1]?.text).toBe('半句');
+  await chat.resume(kept);
+  await chat.regenerate();
+  expect(engine.requests[2]?.turns).toEqual([{ role: 'user', text: '问' }]);
+  expect(lastAnswer(chat).text).toBe('整句');
+});
+
+test('what a person thinks of an answer is kept with it, and with what made it', async () => {
+  const { chat, records, ask } = setUp();
+  await ask('问');
+  await chat.judge(lastAnswer(chat), { mark: 'bad', reason: '答非所问' });
+  expect(records.saved.at(-1)?.messages[1]).toMatchObject({
+    feedback: { mark: 'bad', reason: '答非所问' },
+    backend: 'wgsl',
+    variant: 'f32',
+    finish: 'stop',
+  });
+  await chat.judge(lastAnswer(chat), null);
+  expect(records.saved.at(-1)?.messages[1]?.feedback).toBeNull();
+});
+
+test('behind a passphrase a draft does not lie open, and comes back once unlocked', async () => {
+  const { chat, records } = setUp();
+  chat.draft = '秘密的草稿';
+  chat.keepDraft();
+  expect(localStorage.getItem('pediatricsgpt.draft.medkqa')).toBe('秘密的草稿');
+  await records.setPassphrase('豆豆的口令');
+  chat.keepDraft();
+  expect(localStorage.getItem('pediatricsgpt.draft.medkqa')).toBeNull();
+  await vi.waitUntil(async () => (await records.draft('medkqa')) !== '');
+  const again = new FakeRecords(records.place);
+  const later = setUp({}, again);
+  await later.chat.restore();
+  expect(later.chat.draft).toBe('');
+  expect(later.chat.notKept).toBeNull();
+  await again.unlock('豆豆的口令');
+  await later.chat.restore();
+  expect(later.chat.draft).toBe('秘密的草稿');
+});
+
+test('what is asked while the records are locked is said not to be kept, and is kept once open', async () => {
+  const { records } = setUp();
+  await records.setPassphrase('豆豆的口令');
+  const again = new FakeRecords(records.place);
+  const { chat, ask } = setUp({}, again);
+  await ask('锁着问');
+  expect(chat.notKept).toBe('RecordsLocked');
+  expect(lastAnswer(chat).state).toBe('done');
+  await again.unlock('豆豆的口令');
+  await chat.restore();
+  expect(chat.notKept).toBeNull();
+  expect((await again.list()).entries.map(({ title }) => title)).toEqual(['锁着问']);
 });
 
 test('a new conversation stops a running answer first', async () => {
@@ -294,4 +417,27 @@ test('a GPU that fails during an answer is said until the answer goes on', async
   expect(said.at(-1)).toBe(false);
   expect(chat.isRecovering).toBe(false);
   expect(lastAnswer(chat)).toMatchObject({ text: '多喝水', state: 'done' });
+});
+
+test('what is known of the child goes before the first question, is pinned, and is kept', async () => {
+  const { chat, engine, ask, records } = setUp({ answers: [['第一答'], ['第二答']] });
+  await chat.setIntake({ ...emptyIntake, ageDays: 250, symptoms: '咳嗽' });
+  expect(chat.facts).toBe('患儿情况：年龄：8个月；症状：咳嗽。');
+  await ask('怎么办？');
+  expect(engine.requests[0]?.turns).toEqual([
+    { role: 'user', text: `${chat.facts}\n怎么办？`, pinned: true },
+  ]);
+  await chat.setIntake({ ...emptyIntake, ageDays: 250, symptoms: '咳嗽、发热' });
+  await ask('还有呢？');
+  expect(engine.requests[1]?.turns).toEqual([
+    { role: 'user', text: '患儿情况：年龄：8个月；症状：咳嗽、发热。\n怎么办？', pinned: true },
+    { role: 'assistant', text: '第一答' },
+    { role: 'user', text: '还有呢？' },
+  ]);
+  // The question itself is as it was typed.
+  expect(chat.questions).toEqual(['怎么办？', '还有呢？']);
+  const kept = await records.consultation(chat.thread.id);
+  expect(kept?.intake?.symptoms).toBe('咳嗽、发热');
+  await chat.startAnew();
+  expect(chat.facts).toBe('');
 });

@@ -1,9 +1,9 @@
 import type { FailureName } from '../failure.ts';
+import { type Message, pathTo, siblingsOf } from '../store/records.ts';
 import type { GenerateResult, Turn } from '../worker/api.ts';
-import { recallJson, remember } from './memory.ts';
 import type { Trouble } from './trouble.ts';
 
-/** What is known of an answer once it has ended. */
+/** What is known of an answer once it has ended, until the page is left. */
 type AnswerFacts = Pick<
   GenerateResult,
   | 'outputTokens'
@@ -15,61 +15,85 @@ type AnswerFacts = Pick<
   | 'finish'
 >;
 
-type AnswerState = 'streaming' | 'done' | 'stopped' | 'failed';
-
-/** One try at answering a question; asking again adds another and keeps this one. */
-export interface Answer {
-  text: string;
-  state: AnswerState;
+/** A message as the page has it in hand: what is kept of it, and what is not. */
+export interface ChatMessage extends Omit<Message, 'state'> {
+  /** `partial`: the page went away while it was written. */
+  state: 'streaming' | Message['state'];
   trouble: Trouble | null;
   facts: AnswerFacts | null;
 }
+
+/** One try at answering a question; asking again adds another and keeps this one. */
+export type Answer = ChatMessage;
 
 export interface UserTurn {
   readonly id: string;
   readonly role: 'user';
   readonly text: string;
+  /** Every version of the question, the first one first. */
+  readonly questions: readonly ChatMessage[];
+  readonly shown: number;
 }
 
 export interface AssistantTurn {
   readonly id: string;
   readonly role: 'assistant';
-  answers: Answer[];
+  readonly answers: readonly Answer[];
   /** Index of the answer that is shown and that the conversation goes on from. */
-  shown: number;
+  readonly shown: number;
 }
 
 export type ChatTurn = UserTurn | AssistantTurn;
 
-let lastId = 0;
+/** The time, as records have it. */
+export const nowText = (): string => new Date().toISOString();
 
-/** Names a turn on this page; ids are not kept. */
-function newId(): string {
-  lastId += 1;
-  return `turn-${String(lastId)}`;
-}
-
-export function userTurn(text: string): UserTurn {
-  return { id: newId(), role: 'user', text };
-}
-
-export function assistantTurn(answer: Answer): AssistantTurn {
-  return { id: newId(), role: 'assistant', answers: [answer], shown: 0 };
-}
-
-export function newAnswer(): Answer {
-  return { text: '', state: 'streaming', trouble: null, facts: null };
+/** A message that is not kept yet. */
+export function newMessage(
+  role: Message['role'],
+  parent: string | null,
+  text: string,
+): ChatMessage {
+  return {
+    id: crypto.randomUUID(),
+    parent,
+    role,
+    text,
+    state: role === 'user' ? 'done' : 'streaming',
+    time: nowText(),
+    model: null,
+    backend: null,
+    variant: null,
+    finish: null,
+    feedback: null,
+    trouble: null,
+    facts: null,
+  };
 }
 
 export function shownAnswer(turn: AssistantTurn): Answer | undefined {
   return turn.answers[turn.shown];
 }
 
+/** The branch that ends at `leaf`, as turns that know of their siblings. */
+export function turnsOf(messages: readonly ChatMessage[], leaf: string | null): ChatTurn[] {
+  return pathTo(messages, leaf).map((message): ChatTurn => {
+    const siblings = siblingsOf(messages, message);
+    const shown = siblings.indexOf(message);
+    // The place in the tree names the turn, so that another branch is shown in the same place.
+    const id = `${message.role}-after-${message.parent ?? 'nothing'}`;
+    return message.role === 'user'
+      ? { id, role: 'user', text: message.text, questions: siblings, shown }
+      : { id, role: 'assistant', answers: siblings, shown };
+  });
+}
+
 /**
  * The turns as the model gets them: questions with their shown answers, ending with the last
  * question. A question that never got a word of answer is left out, for turns must alternate.
+ * `facts`: what is known of the child, in one line.
  */
-export function promptTurns(turns: readonly ChatTurn[]): Turn[] {
+export function promptTurns(turns: readonly ChatTurn[], facts = ''): Turn[] {
   const prompt: Turn[] = [];
   for (const turn of turns) {
     const previous = prompt.at(-1);
@@ -81,50 +105,18 @@ export function promptTurns(turns: readonly ChatTurn[]): Turn[] {
       if (text !== '') prompt.push({ role: 'assistant', text });
     }
   }
-  return prompt;
+  const first = prompt[0];
+  if (first === undefined || facts === '') return prompt;
+  // Told with the first question, which stays however long the conversation gets.
+  return [{ ...first, text: `${facts}\n${first.text}`, pinned: true }, ...prompt.slice(1)];
 }
 
-/** The turns as they are kept: only what was said. */
-export function keptTurns(turns: readonly ChatTurn[]): Turn[] {
-  return turns.map((turn) =>
-    turn.role === 'user'
-      ? { role: 'user', text: turn.text }
-      : { role: 'assistant', text: shownAnswer(turn)?.text ?? '' },
-  );
-}
-
-const marksName = (task: string): string => `marks.${task}`;
-
-/**
- * Remembers beside the kept words how each answer ended: one mark per turn. An answer that is
- * still running counts as stopped, for that is what it is when the page is gone.
- */
-export function rememberMarks(task: string, turns: readonly ChatTurn[]): void {
-  const marks = turns.map((turn) => {
-    if (turn.role === 'user') return '';
-    const state = shownAnswer(turn)?.state ?? 'done';
-    return state === 'streaming' ? 'stopped' : state;
-  });
-  remember(marksName(task), marks.length === 0 ? null : JSON.stringify(marks));
-}
-
-/** Kept words and their marks as turns again. Marks of another conversation are left out. */
-export function restoredTurns(task: string, kept: readonly Turn[]): ChatTurn[] {
-  const found = recallJson(marksName(task));
-  const marks: unknown[] = Array.isArray(found) && found.length === kept.length ? found : [];
-  return kept.map(({ role, text }, i) => {
-    if (role === 'user') return userTurn(text);
-    const mark = marks[i];
-    const state = mark === 'stopped' || mark === 'failed' ? mark : 'done';
-    return assistantTurn({ text, state, trouble: null, facts: null });
-  });
-}
-
-/** Keeping conversations: `store/records.ts`, or a test's own. */
-export interface Records {
-  load(task: string): Promise<{ readonly turns: readonly Turn[] } | null>;
-  save(task: string, turns: readonly Turn[]): Promise<unknown>;
-  clear(task: string): Promise<void>;
+/** A message as it is kept: an answer that still runs is one that was interrupted, should it be. */
+export function keptMessage(message: ChatMessage): Message {
+  const { id, parent, role, text, time, model, backend, variant, finish, feedback } = message;
+  const state = message.state === 'streaming' ? 'partial' : message.state;
+  const mark = feedback === null ? null : { ...feedback };
+  return { id, parent, role, text, state, time, model, backend, variant, finish, feedback: mark };
 }
 
 /** Why a conversation is not kept. */

@@ -9,17 +9,37 @@ const BACKEND_KEY = 'backend';
 /** The settings a person may change, with the range that makes sense of each. */
 export const ranges = {
   temperature: { min: 0, max: 1.5, step: 0.05 },
+  topP: { min: 0.05, max: 1, step: 0.05 },
+  topK: { min: 0, max: 200, step: 1 },
   repetitionPenalty: { min: 1, max: 2, step: 0.05 },
   maxTokens: { min: 16, max: 1024, step: 1 },
   seed: { min: 0, max: 4294967295, step: 1 },
 } as const;
 
-export type SettingName = 'temperature' | 'repetitionPenalty' | 'maxTokens';
-const settingNames: readonly SettingName[] = ['temperature', 'repetitionPenalty', 'maxTokens'];
+export const settingNames = [
+  'temperature',
+  'topP',
+  'topK',
+  'repetitionPenalty',
+  'maxTokens',
+] as const satisfies readonly (keyof SamplingSettings)[];
+export type SettingName = (typeof settingNames)[number];
+
+/** What the code released with the paper sets (hparams/generating_args.py), beside ours. */
+export const publishedDefaults: Readonly<Record<SettingName, number>> = {
+  temperature: 0.95,
+  topP: 0.7,
+  topK: 50,
+  repetitionPenalty: 1,
+  maxTokens: 512,
+};
 
 /** What may have been kept; anything else is as if nothing was. */
 const keptShape = v.object({
   temperature: v.nullable(v.number()),
+  // Earlier editions had no such setting.
+  topP: v.optional(v.nullable(v.number()), null),
+  topK: v.optional(v.nullable(v.number()), null),
   repetitionPenalty: v.nullable(v.number()),
   maxTokens: v.nullable(v.number()),
   seedIsFixed: v.boolean(),
@@ -38,6 +58,8 @@ function within(name: keyof typeof ranges, value: number | null): number | null 
 export class Settings {
   changed = $state<Record<SettingName, number | null>>({
     temperature: null,
+    topP: null,
+    topK: null,
     repetitionPenalty: null,
     maxTokens: null,
   });
@@ -91,12 +113,8 @@ export class Settings {
 
   /** The sampling to ask for, on top of the package's own. */
   sampling(defaults: SamplingSettings): SamplingSettings {
-    return {
-      ...defaults,
-      temperature: this.changed.temperature ?? defaults.temperature,
-      repetitionPenalty: this.changed.repetitionPenalty ?? defaults.repetitionPenalty,
-      maxTokens: this.changed.maxTokens ?? defaults.maxTokens,
-    };
+    const chosen = settingNames.map((name) => [name, this.changed[name] ?? defaults[name]]);
+    return { ...defaults, ...(Object.fromEntries(chosen) as Record<SettingName, number>) };
   }
 
   nextSeed(): number {

@@ -37,6 +37,22 @@ test.each([
   expect(settings.sampling(defaults)[name]).toBe(expected);
 });
 
+test('settings of an earlier edition, which knew fewer, are still read', () => {
+  const old = {
+    temperature: 0.3,
+    repetitionPenalty: null,
+    maxTokens: 64,
+    seedIsFixed: true,
+    seed: 7,
+  };
+  localStorage.setItem('pediatricsgpt.settings', JSON.stringify(old));
+  const settings = new Settings();
+  expect(settings.sampling(defaults)).toEqual({ ...defaults, temperature: 0.3, maxTokens: 64 });
+  settings.set('topK', 20.4);
+  settings.set('topP', 3);
+  expect(new Settings().sampling(defaults)).toMatchObject({ topK: 20, topP: 1, maxTokens: 64 });
+});
+
 test('what is no number changes nothing', () => {
   const settings = new Settings();
   settings.set('temperature', Number.NaN);

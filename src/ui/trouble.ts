@@ -7,7 +7,7 @@ export interface Trouble {
   readonly code: string;
 }
 
-export type Remedy = 'retry' | 'reload' | 'new-conversation' | 'none';
+export type Remedy = 'retry' | 'take-over' | 'reload' | 'new-conversation' | 'none';
 
 /** The one next action that makes sense after each failure. */
 const remedies: Readonly<Record<FailureName | 'Bug', Remedy>> = {
@@ -19,18 +19,33 @@ const remedies: Readonly<Record<FailureName | 'Bug', Remedy>> = {
   BadManifest: 'reload',
   BadTokenizer: 'retry',
   BadCheckpoint: 'none',
+  BadRecipe: 'none',
+  BadSignature: 'retry',
   BadPackage: 'retry',
   NotFound: 'retry',
   NotAShard: 'retry',
   ShardTruncated: 'retry',
   ShardCorrupt: 'retry',
+  ServerError: 'retry',
+  Stalled: 'retry',
+  OtherOrigin: 'none',
+  BadFolder: 'none',
   Offline: 'retry',
   StorageFull: 'retry',
   StorageBlocked: 'retry',
+  WrongPassphrase: 'none',
+  RecordsLocked: 'none',
+  RecordsNewer: 'reload',
+  RecordsChanged: 'reload',
+  RecordDamaged: 'none',
+  BadImport: 'none',
+  NewerImport: 'none',
   PromptTooLong: 'new-conversation',
   EmptyPrompt: 'none',
   NotRouted: 'none',
   UnknownTask: 'none',
+  OtherWindow: 'take-over',
+  NoModel: 'none',
   Busy: 'retry',
   Cancelled: 'retry',
   Usage: 'none',

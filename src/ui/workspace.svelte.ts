@@ -1,7 +1,9 @@
-import type { BackendChoice, EngineApi } from '../worker/api.ts';
+import type { RecordStore } from '../store/records.ts';
+import type { BackendChoice, EngineApi, ModelsApi } from '../worker/api.ts';
 import { Alarm } from './alarm.svelte.ts';
 import { Chat, type ChatOptions } from './chat.svelte.ts';
-import type { Records } from './conversation.ts';
+import { Ledger } from './consult/ledger.svelte.ts';
+import type { UserTurn } from './conversation.ts';
 import { Language } from './language.svelte.ts';
 import { Loader } from './loader.svelte.ts';
 import { recall, remember } from './memory.ts';
@@ -11,10 +13,12 @@ import { type TaskName, taskNames } from './tasks.ts';
 /** What is typed is kept and looked at after this pause. */
 const PAUSE_MS = 250;
 
-/** What the page is made of: one model, one conversation per task. */
+/** What the page is made of: one model, the records, one open conversation per task. */
 export interface WorkspaceOptions {
   readonly engine: EngineApi;
-  readonly records: Records;
+  /** The packages of this browser; without it the page about them is empty. */
+  readonly models?: ModelsApi;
+  readonly records: RecordStore;
   readonly folder: () => string;
   readonly languages: readonly string[];
   /** What shall compute in this visit; left out or null, what was kept. */
@@ -25,10 +29,13 @@ export class Workspace {
   readonly language: Language;
   readonly settings: Settings;
   readonly loader: Loader;
+  readonly ledger: Ledger;
   readonly chats: Readonly<Record<TaskName, Chat>>;
   readonly alarms: Readonly<Record<TaskName, Alarm>>;
   #typing: ReturnType<typeof setTimeout> | undefined;
   task = $state<TaskName>('medkqa');
+  /** Whom the next new consultation is about. */
+  child = $state<string | null>(null);
   readonly chat = $derived.by(() => this.chats[this.task]);
   readonly alarm = $derived.by(() => this.alarms[this.task]);
   /** The task whose answer is running: there is one engine and one answer at a time. */
@@ -48,6 +55,13 @@ export class Workspace {
         return result;
       },
     };
+    this.ledger = new Ledger(records, {
+      onclose: () => this.#each((chat) => chat.close()),
+      onopen: () => this.#each((chat) => chat.restore()),
+      onturned: () => {
+        for (const name of taskNames) this.chats[name].keepDraft();
+      },
+    });
     const chat = (task: TaskName): Chat =>
       new Chat({
         task,
@@ -55,10 +69,16 @@ export class Workspace {
         records,
         sampling: () => (this.canAsk(task) ? this.#sampling() : null),
         seed: () => this.settings.nextSeed(),
+        model: () => this.loader.info?.id ?? null,
+        child: () => this.child,
+        onkept: () => void this.ledger.refresh(),
       });
     this.chats = { medkqa: chat('medkqa'), evidiag: chat('evidiag'), trerecom: chat('trerecom') };
     const alarm = (task: TaskName): Alarm =>
-      new Alarm(() => this.chats[task].questions, this.chats[task].draft);
+      new Alarm(() => {
+        const { facts, questions } = this.chats[task];
+        return facts === '' ? questions : [facts, ...questions];
+      }, this.chats[task].draft);
     this.alarms = {
       medkqa: alarm('medkqa'),
       evidiag: alarm('evidiag'),
@@ -70,8 +90,43 @@ export class Workspace {
 
   /** Loads the model and the kept conversations, side by side. */
   async start(): Promise<void> {
-    const restored = taskNames.map((name) => this.chats[name].restore());
-    await Promise.all([this.loader.start(), ...restored]);
+    const restored = this.#each((chat) => chat.restore());
+    await Promise.all([this.loader.start(), this.ledger.start(), restored]);
+  }
+
+  /** Opens a consultation of the list, in the task that it belongs to. */
+  async openConsultation(id: string): Promise<boolean> {
+    const entry = this.ledger.listing.entries.find((one) => one.id === id);
+    const task = taskNames.find((name) => name === entry?.task);
+    if (!task) return false;
+    this.choose(task);
+    if (this.chat.thread.id === id) return true;
+    const consultation = await this.ledger.read(id);
+    if (!consultation) return false;
+    this.child = this.ledger.childOf(consultation.child)?.id ?? null;
+    await this.chats[task].resume(consultation);
+    this.alarms[task].forget();
+    return true;
+  }
+
+  /** Begins a consultation about a child, or about nobody in particular. */
+  async newConsultation(child: string | null): Promise<void> {
+    this.child = child;
+    await this.startAnew();
+  }
+
+  /** Deletes a consultation; where it is open, the page goes on with a new one. */
+  async removeConsultation(id: string, name: string): Promise<void> {
+    const open = taskNames.filter((task) => this.chats[task].thread.id === id);
+    for (const task of open) await this.chats[task].startAnew();
+    await this.ledger.remove({ kind: 'consultation', id, name });
+  }
+
+  /** Brings back what was deleted last, and opens it where it is a consultation. */
+  async undoRemoval(): Promise<void> {
+    const { removed } = this.ledger;
+    if (!(await this.ledger.undo()) || removed?.kind !== 'consultation') return;
+    await this.openConsultation(removed.id);
   }
 
   choose(task: TaskName): void {
@@ -114,10 +169,20 @@ export class Workspace {
     await asking;
   }
 
+  /** Asks another version of a question that was asked. Danger signs are looked for first. */
+  async resend(turn: UserTurn, text: string): Promise<void> {
+    const { chat, alarm } = this;
+    alarm.look(text);
+    const asking = chat.edit(turn, text);
+    alarm.look(chat.draft);
+    await asking;
+  }
+
   async startAnew(): Promise<void> {
     const { chat, alarm } = this;
     await chat.startAnew();
     alarm.forget();
+    await this.ledger.refresh();
   }
 
   /** Begins anew with the last question: it did not fit behind what was said before. */
@@ -137,6 +202,10 @@ export class Workspace {
   canAsk(task: TaskName): boolean {
     const isFree = this.busyTask === null || this.busyTask === task;
     return this.loader.phase === 'ready' && this.knows(task) && isFree;
+  }
+
+  async #each(work: (chat: Chat) => Promise<void>): Promise<void> {
+    await Promise.all(taskNames.map((name) => work(this.chats[name])));
   }
 
   #sampling() {

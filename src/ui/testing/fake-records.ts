@@ -1,27 +1,25 @@
-import type { Turn } from '../../worker/api.ts';
-import type { Records } from '../conversation.ts';
+import { type Consultation, MemoryPlace, type Place, RecordStore } from '../../store/records.ts';
 
-/** Conversations kept in memory, and how often that happened. */
-export class FakeRecords implements Records {
-  readonly kept = new Map<string, readonly Turn[]>();
-  readonly saved: (readonly Turn[])[] = [];
+/** Records in memory, and every version of a consultation that was kept. */
+export class FakeRecords extends RecordStore {
+  readonly place: Place;
+  readonly saved: Consultation[] = [];
   /** Thrown by every save while it is set. */
   failure: Error | null = null;
 
-  load(task: string): Promise<{ readonly turns: readonly Turn[] } | null> {
-    const turns = this.kept.get(task);
-    return Promise.resolve(turns ? { turns } : null);
+  constructor(place: Place = new MemoryPlace()) {
+    super(place, { rounds: 10_000 });
+    this.place = place;
   }
 
-  save(task: string, turns: readonly Turn[]): Promise<boolean> {
-    if (this.failure) return Promise.reject(this.failure);
-    this.kept.set(task, structuredClone(turns));
-    this.saved.push(structuredClone(turns));
-    return Promise.resolve(true);
+  override async keep(consultation: Consultation): Promise<void> {
+    if (this.failure) throw this.failure;
+    await super.keep(consultation);
+    this.saved.push(structuredClone(consultation));
   }
 
-  clear(task: string): Promise<void> {
-    this.kept.delete(task);
-    return Promise.resolve();
+  /** What was said in each version that was kept, along the branch that was shown. */
+  get said(): readonly string[][] {
+    return this.saved.map(({ messages }) => messages.map(({ text }) => text));
   }
 }

@@ -35,6 +35,14 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
     title: 'The training checkpoint cannot be read',
     todo: 'Ask whoever provides the model to convert it again.',
   },
+  BadRecipe: {
+    title: 'The recipe for rounding weights cannot be used',
+    todo: 'Correct the recipe file as the message says, or use the default one.',
+  },
+  BadSignature: {
+    title: 'This model is not known to come from a trusted provider',
+    todo: 'This site runs only models that are signed with its keys. This one has no signature or a wrong one, or this browser cannot check it (Ed25519). Update to Chrome 137 or newer and try again; if it stays, do not use this model and tell whoever provides it.',
+  },
   BadPackage: {
     title: 'The model’s files do not fit together',
     todo: 'Try again; if it stays, ask whoever provides the model for a complete copy.',
@@ -55,6 +63,22 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
     title: 'A model file does not match its record',
     todo: 'Try again: only that file is fetched anew. If it comes back, check the network or the storage.',
   },
+  ServerError: {
+    title: 'The server has a problem and cannot give the model files',
+    todo: 'What has come so far is kept. Please try again later; if it stays, tell whoever provides the model.',
+  },
+  Stalled: {
+    title: 'The network stopped: nothing has come for a long time',
+    todo: 'What has come so far is kept. Check the network and continue: nothing is downloaded twice.',
+  },
+  OtherOrigin: {
+    title: 'A model cannot come from another site',
+    todo: 'To protect privacy this page speaks to its own site only. Put the model there, or download it into a folder or onto a USB stick and import it.',
+  },
+  BadFolder: {
+    title: 'This folder holds no usable model, or its files are changing',
+    todo: 'Choose the folder that has manifest.json in it, with one model only. Leave the USB stick in and the files alone while they are read.',
+  },
   Offline: {
     title: 'No network, and the model is not on this device yet',
     todo: 'Connect once for the first load; after that no network is needed.',
@@ -66,6 +90,34 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
   StorageBlocked: {
     title: 'The browser does not let this page keep data',
     todo: 'It may be a private window or a setting. Use a normal window, or allow this site to store data.',
+  },
+  WrongPassphrase: {
+    title: 'This is not the passphrase',
+    todo: 'Check capitals and the input method and type it again. Nobody can recover a forgotten passphrase.',
+  },
+  RecordsLocked: {
+    title: 'The consultation records are locked',
+    todo: 'Unlock them with the passphrase, then try again.',
+  },
+  RecordsNewer: {
+    title: 'A newer edition of this program wrote the records',
+    todo: 'This window is an older edition and leaves them alone. Reload the page.',
+  },
+  RecordsChanged: {
+    title: 'Another window changed all records',
+    todo: 'What is shown here is not kept yet: copy what matters, then reload the page.',
+  },
+  RecordDamaged: {
+    title: 'A record cannot be read',
+    todo: 'It may be damaged or altered. The others are not touched; import a backup if there is one.',
+  },
+  BadImport: {
+    title: 'This file cannot be imported',
+    todo: 'Choose a JSON file that this program exported, unaltered and below the size limit. Nothing has been changed.',
+  },
+  NewerImport: {
+    title: 'A newer edition of this program exported this file',
+    todo: 'Update this program, then import it. Nothing has been changed.',
   },
   PromptTooLong: {
     title: 'The conversation is too long for the model',
@@ -82,6 +134,14 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
   UnknownTask: {
     title: 'This model does not have this task',
     todo: 'Choose another task.',
+  },
+  OtherWindow: {
+    title: 'Another window is using the model',
+    todo: 'Only one window can run the model. Earlier conversations can be read here. To ask here, press “Use it here”: the other window stops and keeps what it has.',
+  },
+  NoModel: {
+    title: 'The chosen model is not on this device',
+    todo: 'Choose or install a model on the models page.',
   },
   Busy: {
     title: 'The answer before this one is still running',

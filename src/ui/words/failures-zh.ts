@@ -42,6 +42,14 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
     title: '训练检查点不能读取',
     todo: '请联系提供模型的人，重新转换模型。',
   },
+  BadRecipe: {
+    title: '量化配方不能使用',
+    todo: '请按提示改正配方文件，或使用默认配方。',
+  },
+  BadSignature: {
+    title: '不能确认这个模型来自可信的提供者',
+    todo: '本站只运行由指定密钥签名的模型。这份模型没有签名、签名不符，或这个浏览器不能验证签名（Ed25519）。请把浏览器更新到 Chrome 137 或更新的版本再试；若仍然出现，请勿使用这份模型，并联系提供模型的人。',
+  },
   BadPackage: {
     title: '模型文件彼此对不上',
     todo: '请再试一次；若仍然出现，请联系提供模型的人，换一份完整的模型。',
@@ -62,6 +70,22 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
     title: '模型文件的内容和记录不符',
     todo: '请再试一次，只会重新获取有问题的文件；若反复出现，请检查网络或存储。',
   },
+  ServerError: {
+    title: '服务器出错，暂时取不到模型文件',
+    todo: '已经取到的部分都保留着。请过一会儿再试；若仍然出现，请联系提供模型的人。',
+  },
+  Stalled: {
+    title: '网络停住了，很久没有收到数据',
+    todo: '已经取到的部分都保留着。请检查网络后继续，不会重新下载已有的部分。',
+  },
+  OtherOrigin: {
+    title: '不能从别的网站取模型',
+    todo: '为了保护隐私，本页只和自己的网站通信。请把模型文件放到本站，或先下载到文件夹、U 盘再导入。',
+  },
+  BadFolder: {
+    title: '这个文件夹里没有可用的模型，或文件正在变动',
+    todo: '请选择装有 manifest.json 的那个文件夹（只含一个模型），导入时不要拔出 U 盘或改动文件。',
+  },
   Offline: {
     title: '没有网络，而模型还没有存到这台设备',
     todo: '请连接网络完成第一次加载，之后就可以离线使用。',
@@ -73,6 +97,34 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
   StorageBlocked: {
     title: '浏览器不允许保存数据',
     todo: '可能是无痕窗口或被设置禁止。请用普通窗口打开，或在设置中允许本站保存数据。',
+  },
+  WrongPassphrase: {
+    title: '口令不对',
+    todo: '请检查大小写和输入法后再输一次。忘记的口令没有人能找回。',
+  },
+  RecordsLocked: {
+    title: '咨询记录已上锁',
+    todo: '请输入口令解锁，然后再试。',
+  },
+  RecordsNewer: {
+    title: '咨询记录由更新版本的程序写成',
+    todo: '这个窗口是旧版本，不会改动记录。请重新加载页面。',
+  },
+  RecordsChanged: {
+    title: '另一个窗口改动了全部咨询记录',
+    todo: '这里的内容还没有存上，请先复制要紧的文字，再重新加载页面。',
+  },
+  RecordDamaged: {
+    title: '有一条咨询记录读不出来',
+    todo: '它可能损坏或被改动过。其他记录不受影响；如果有导出的备份，可以重新导入。',
+  },
+  BadImport: {
+    title: '这个文件不能导入',
+    todo: '请选择从本程序导出的 JSON 文件，并确认它没有被改动、没有超过大小上限。现有记录没有变化。',
+  },
+  NewerImport: {
+    title: '这个文件由更新版本的程序导出',
+    todo: '请先更新本程序再导入。现有记录没有变化。',
   },
   PromptTooLong: {
     title: '对话太长，模型记不下了',
@@ -89,6 +141,14 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
   UnknownTask: {
     title: '这个模型没有这项任务',
     todo: '请选择另一项任务。',
+  },
+  OtherWindow: {
+    title: '另一个窗口正在使用模型',
+    todo: '一次只能有一个窗口运行模型。这里仍可查看以前的对话；要在这里提问，请点“在这里使用”，另一个窗口会停下并保留已有的回答。',
+  },
+  NoModel: {
+    title: '选定的模型不在这台设备上',
+    todo: '请到“模型”页选择或安装一个模型。',
   },
   Busy: {
     title: '上一个回答还没有结束',
