@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { Failure } from '../src/failure.ts';
 import { parseManifest } from '../src/format/layout.ts';
 import type { KnownAnswer, Manifest, TensorBlock } from '../src/format/manifest.ts';
+import { SIGNATURE_FILE } from '../src/format/signature.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
 import { readCard } from './card.ts';
 import { exists, readWhole, stopIfAborted } from './files.ts';
 import { folderAnswers, openAnswerJournal, type Prompts } from './folder-answers.ts';
 import { promptTokens } from './known-answer.ts';
 import { readListed, readManifest } from './reader.ts';
-import { SIGNATURE_FILE } from './sign.ts';
 
 export interface AnswerOptions {
   readonly package: string;

@@ -6,6 +6,7 @@ import { Tokenizer } from '../src/text/tokenizer.ts';
 import { readCard, readSampling, type Card } from './card.ts';
 import { parseConfig } from './config.ts';
 import { errorCode, exists, openFile, readJson, readWhole } from './files.ts';
+import { readAddedTokens, withAddedTokens, type AddedTokenFiles } from './formats/added-tokens.ts';
 import { ggufConfig } from './formats/gguf-model.ts';
 import { ggufTokenizer } from './formats/gguf-tokenizer.ts';
 import { openGguf } from './formats/gguf.ts';
@@ -99,23 +100,39 @@ async function describeFolder(folder: string): Promise<Description> {
   const config = await readConfig(folder);
   const open = () => Weights.open(folder, 'model');
   if (!(await exists(folder, TOKENIZER)) && (await exists(folder, SENTENCE_PIECE))) {
-    const tokenizerBytes = await readSentencePiece(folder);
-    return { config, tokenizerBytes, files: ['config.json', SENTENCE_PIECE], open };
+    const { tokenizerBytes, files } = await readSentencePiece(folder);
+    return { config, tokenizerBytes, files: ['config.json', ...files], open };
   }
   const hint = `training writes it; ${SENTENCE_PIECE} of SentencePiece will do as well`;
   const tokenizerBytes = await readWhole(folder, TOKENIZER, hint);
   return { config, tokenizerBytes, files: ['config.json', TOKENIZER], open };
 }
 
-/** The bytes of the tokenizer.json that a folder's SentencePiece model stands for. */
-async function readSentencePiece(folder: string): Promise<Uint8Array<ArrayBuffer>> {
+/** The bytes of the tokenizer.json that a folder's SentencePiece model and its added tokens stand for. */
+async function readSentencePiece(
+  folder: string,
+): Promise<Pick<Description, 'tokenizerBytes' | 'files'>> {
   const bytes = await readWhole(folder, SENTENCE_PIECE, 'it was there a moment ago');
+  const files = [SENTENCE_PIECE];
+  const beside = async (name: keyof AddedTokenFiles): Promise<unknown> => {
+    if (!(await exists(folder, name))) return null;
+    files.push(name);
+    return readJson(folder, name, 'it was there a moment ago');
+  };
+  const about: AddedTokenFiles = {
+    'added_tokens.json': await beside('added_tokens.json'),
+    'tokenizer_config.json': await beside('tokenizer_config.json'),
+    'special_tokens_map.json': await beside('special_tokens_map.json'),
+  };
   try {
-    return new TextEncoder().encode(sentencePieceTokenizer(bytes));
+    const added = readAddedTokens(about);
+    const json = sentencePieceTokenizer(bytes, (vocab) => withAddedTokens(vocab, added));
+    return { tokenizerBytes: new TextEncoder().encode(json), files };
   } catch (cause) {
     if (failureName(cause) !== 'BadTokenizer' || !(cause instanceof Error)) throw cause;
-    const path = join(folder, SENTENCE_PIECE);
-    throw new Failure('BadTokenizer', `${path}: ${cause.message}`, { cause });
+    throw new Failure('BadTokenizer', `${join(folder, SENTENCE_PIECE)}: ${cause.message}`, {
+      cause,
+    });
   }
 }
 

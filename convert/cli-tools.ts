@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { MAX_SHARD_BYTES } from '../src/format/manifest.ts';
+import { SIGNATURE_FILE } from '../src/format/signature.ts';
 import { answerPackage } from './answer-package.ts';
 import type { Terminal } from './cli.ts';
 import { diff } from './diff.ts';
 import { estimate, estimateLines } from './estimate.ts';
 import { mergeExpert } from './merge-expert.ts';
 import type { Progress } from './progress.ts';
-import { SIGNATURE_FILE, signPackage } from './sign.ts';
+import { signPackage } from './sign.ts';
 
 /** Commands for packages that are there, and for checkpoints that are not converted yet. */
 
@@ -43,8 +44,9 @@ export function addSign(program: Command, terminal: Terminal): void {
     .argument('<package>', 'folder with manifest.json')
     .requiredOption('--key <file>', 'private key in PEM, without a password')
     .action(async (folder: string, { key }: { key: string }) => {
-      const name = await signPackage(folder, key);
-      terminal.out(`${pc.green('signed')} ${folder} with key ${name}\n`);
+      const { fingerprint, publicKey } = await signPackage(folder, key);
+      terminal.out(`${pc.green('signed')} ${folder} with key ${fingerprint}\n`);
+      terminal.out(`a build of the app that wants it: VITE_PACKAGE_KEY=${publicKey}\n`);
     })
     .addHelpText(
       'after',

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { extname, join } from 'node:path';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
 import { Failure, failureName } from '../src/failure.ts';
 import { MAX_SHARD_BYTES, type AdapterInfo, type Manifest } from '../src/format/manifest.ts';
@@ -12,20 +12,28 @@ import {
   addSign,
   examples,
 } from './cli-tools.ts';
+import { addCompareRecipes } from './cli-recipes.ts';
+import { packageQuality, qualityLine } from './compare.ts';
 import { convert } from './convert.ts';
 import { errorCode } from './files.ts';
-import { gatesHeatmap } from './heatmap.ts';
+import { gatesHeatmap, gatesPng } from './heatmap.ts';
 import { inspect } from './inspect.ts';
 import { ONNX_FILE, writeOnnx } from './onnx/write.ts';
 import { Progress } from './progress.ts';
-import type { Rounding } from './quantize.ts';
 import { readManifest } from './reader.ts';
+import { readRecipe } from './recipe.ts';
 import { reportLines, type RoundingReport } from './rounding-report.ts';
 import { checkSignature } from './sign.ts';
 import { verify } from './verify.ts';
 
 /** More threads than that only wait for the disk. */
 const MAX_THREADS = 64;
+
+/** How gates are drawn, by the end of a file's name. */
+const PICTURES: Readonly<Record<string, (adapter: AdapterInfo) => string | Uint8Array | null>> = {
+  '.svg': gatesHeatmap,
+  '.png': gatesPng,
+};
 
 /** The command line, apart from the process it runs in. */
 
@@ -42,9 +50,10 @@ interface PackageFlags {
   readonly shardBytes: number;
   readonly onnx: boolean;
   readonly knownAnswer: boolean;
-  readonly rounding: Rounding;
+  readonly recipe?: string;
   readonly threads?: number;
   readonly report?: string;
+  readonly text?: string;
 }
 
 interface VerifyFlags {
@@ -72,6 +81,7 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
   addKnownAnswer(program, terminal, progress);
   addMergeExpert(program, terminal, progress, shardBytes);
   addEstimate(program, terminal);
+  addCompareRecipes(program, terminal, progress);
   addOnnx(program, terminal);
   try {
     await program.parseAsync(args, { from: 'user' });
@@ -96,13 +106,10 @@ function addPackage(program: Command, terminal: Terminal, progress: Progress): v
     .option('--adapter <folder>', 'MoE-Adapter or LoRA: adapter_config.json, adapter_model ...')
     .option('--shard-bytes <number>', 'largest size of a shard', shardBytes, MAX_SHARD_BYTES)
     .option('--onnx', 'also write model.onnx, as `convert onnx` does', false)
-    .addOption(
-      new Option('--rounding <how>', 'scales of 4-bit groups: searched, or by the largest value')
-        .choices(['search', 'naive'])
-        .default('search'),
-    )
+    .option('--recipe <recipe>', 'how weights are rounded: default, naive, or a file in .json')
     .option('--threads <number>', 'threads that write files; else one for each core', threadCount)
-    .option('--report <file>', 'write what rounding did to every tensor, as JSON')
+    .option('--report <file>', 'write what rounding did to tensors and to answers, as JSON')
+    .option('--text <file>', 'held-out text for the report, a paragraph in each line; else ours')
     .option('--no-known-answer', 'leave known answers to `convert known-answer`')
     .action(async (checkpoint: string, options: PackageFlags) => {
       let report: RoundingReport = { tensors: [], classes: [] };
@@ -113,7 +120,7 @@ function addPackage(program: Command, terminal: Terminal, progress: Progress): v
         shardBytes: options.shardBytes,
         onnx: options.onnx,
         knownAnswer: options.knownAnswer,
-        rounding: options.rounding,
+        ...(options.recipe === undefined ? {} : { recipe: await readRecipe(options.recipe) }),
         ...(options.threads === undefined ? {} : { threads: options.threads }),
         signal: terminal.signal,
         onReport: (made) => (report = made),
@@ -122,8 +129,18 @@ function addPackage(program: Command, terminal: Terminal, progress: Progress): v
       progress.end();
       terminal.out([...summary(manifest, options), ...reportLines(report)].join('\n') + '\n');
       if (options.report === undefined) return;
-      await writeFile(options.report, `${JSON.stringify(report, null, 1)}\n`);
-      terminal.out(`${pc.green('wrote')} ${options.report}\n`);
+      const quality = await packageQuality({
+        checkpoint,
+        package: options.out,
+        text: options.text ?? null,
+        signal: terminal.signal,
+        onProgress: progress.show,
+      });
+      progress.end();
+      const { recipe } = manifest.provenance;
+      const whole = { recipe: recipe ?? null, quality, ...report };
+      await writeFile(options.report, `${JSON.stringify(whole, null, 1)}\n`);
+      terminal.out(`${qualityLine(quality)}\n${pc.green('wrote')} ${options.report}\n`);
     })
     .addHelpText(
       'after',
@@ -131,6 +148,7 @@ function addPackage(program: Command, terminal: Terminal, progress: Progress): v
         'run/checkpoint --adapter run/adapter --out public/models/nano',
         'Baichuan2-7B-Base --adapter MoE-Adapter --out .cache/baichuan2-7b',
         'qwen3-1.7b-q8_0.gguf --out .cache/qwen3',
+        'Qwen2.5-0.5B --out .cache/qwen2 --recipe mine.json --report report.json',
       ),
     );
 }
@@ -169,14 +187,18 @@ function addInspect(program: Command, terminal: Terminal): void {
     .command('inspect')
     .description('print what a package is')
     .argument('<package>', 'folder with manifest.json')
-    .option('--gates <file>', 'also draw the gates of its adapter, as SVG')
+    .option('--gates <file>', 'also draw the gates of its adapter: a file in .svg or .png')
     .action(async (folder: string, { gates }: { gates?: string }) => {
       const manifest = await readManifest(folder);
       terminal.out(inspect(manifest).join('\n') + '\n');
       if (gates === undefined) return;
-      const svg = manifest.adapter === null ? null : gatesHeatmap(manifest.adapter);
-      if (svg === null) throw new Failure('Usage', `${folder}: no gates: it has no merged adapter`);
-      await writeFile(gates, svg);
+      const draw = PICTURES[extname(gates).toLowerCase()];
+      if (draw === undefined) throw new Failure('Usage', `${gates}: a file in .svg or .png`);
+      const picture = manifest.adapter === null ? null : draw(manifest.adapter);
+      if (picture === null) {
+        throw new Failure('Usage', `${folder}: no gates: it has no merged adapter`);
+      }
+      await writeFile(gates, picture);
       terminal.out(`${pc.green('wrote')} ${gates}\n`);
     })
     .addHelpText(

@@ -1,6 +1,7 @@
 import { rm, stat, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { Failure } from '../src/failure.ts';
 import { sha256 } from '../src/format/hash.ts';
 import { parseManifest } from '../src/format/layout.ts';
 import {
@@ -22,7 +23,7 @@ import { checkRunnable } from '../src/onnx/limits.ts';
 import { writeOnnx } from './onnx/write.ts';
 import { replaceFolder } from './output.ts';
 import type { ProgressLog } from './progress-log.ts';
-import type { Rounding } from './quantize.ts';
+import { checkStorable, readRecipe, type Recipe } from './recipe.ts';
 import { roundingReport, type RoundingReport } from './rounding-report.ts';
 import { writeInThreads } from './shard-pool.ts';
 import { planShards, writeShards, type ShardPlan, type WrittenShard } from './shards.ts';
@@ -36,8 +37,8 @@ export interface ConvertOptions {
   readonly onnx?: boolean;
   /** False leaves known answers to `convert known-answer`. */
   readonly knownAnswer?: boolean;
-  /** How 4-bit scales are found; 'search' where nothing is said. */
-  readonly rounding?: Rounding;
+  /** How weights are rounded; the recipe `default` where nothing is said. */
+  readonly recipe?: Recipe;
   /** Threads that write files; one for every core where nothing is said. */
   readonly threads?: number;
   readonly signal?: AbortSignal;
@@ -52,15 +53,17 @@ type Phase = 'weights' | 'known answer';
  * Writes the package of a checkpoint. Memory holds one shard for each thread and one layer. Where
  * an earlier run was killed or interrupted, its whole files and layers are taken over.
  * @returns the manifest, as it was written
- * @throws Failure NotFound, BadCheckpoint, BadTokenizer, BadManifest, Usage, StorageFull, Cancelled;
- *   with `onnx` what `checkRunnable` says
+ * @throws Failure NotFound, BadCheckpoint, BadTokenizer, BadRecipe, BadManifest, Usage, StorageFull,
+ *   Cancelled; with `onnx` what `checkRunnable` says
  */
 export async function convert(options: ConvertOptions): Promise<Manifest> {
   const checkpoint = await openCheckpoint(options.checkpoint);
   try {
     const tasks = checkpoint.card.tasks.map(({ id }) => id);
-    const rounding = options.rounding ?? 'search';
-    const base = await packBase(checkpoint, { rounding });
+    if (options.recipe !== undefined) checkNeeded(checkpoint);
+    const recipe = options.recipe ?? (await readRecipe('default'));
+    checkStorable(recipe, checkpoint.config);
+    const base = await packBase(checkpoint, recipe.classes);
     const adapter =
       options.adapter === null
         ? null
@@ -70,15 +73,15 @@ export async function convert(options: ConvertOptions): Promise<Manifest> {
       checkRunnable({ id: checkpoint.card.id, config: checkpoint.config, tensors });
     }
     const plan = planShards('shard', base, options.shardBytes);
-    const key = await keyOf(checkpoint, plan, rounding);
+    const key = await keyOf(checkpoint, plan, recipe);
     let manifest: Manifest | null = null;
     await replaceFolder(options.out, key, async (folder, log) => {
       const [written, checkpointSha256] = await Promise.all([
-        writeTensors(folder, log, plan, adapter, options),
+        writeTensors(folder, log, plan, adapter, { ...options, recipe }),
         digestFiles(checkpoint.folder, checkpoint.files, options.signal),
       ]);
       await writeFile(join(folder, 'tokenizer.json'), checkpoint.tokenizerBytes, { flush: true });
-      const draft = await describe(checkpoint, adapter, written, checkpointSha256);
+      const draft = await describe(checkpoint, adapter, written, { checkpointSha256, recipe });
       const knownAnswer =
         options.knownAnswer === false
           ? null
@@ -96,11 +99,18 @@ export async function convert(options: ConvertOptions): Promise<Manifest> {
   }
 }
 
+/** A recipe that somebody names should not be without effect. */
+function checkNeeded({ quantized, folder }: Checkpoint): void {
+  if (quantized === null) return;
+  const what = 'its integers go in as they are; leave --recipe out, or take that file away';
+  throw new Failure('BadRecipe', `${folder}: quantized.safetensors: ${what}`);
+}
+
 /** Says which bytes the base's files will have: files of another key are never taken over. */
 async function keyOf(
   { folder, files }: Checkpoint,
   plan: ShardPlan,
-  rounding: Rounding,
+  { classes }: Recipe,
 ): Promise<string> {
   const sources = await Promise.all(
     files.map(async (name) => {
@@ -108,7 +118,7 @@ async function keyOf(
       return [name, size, mtimeMs];
     }),
   );
-  const all = [packageJson.version, rounding, sources, plan];
+  const all = [packageJson.version, classes, sources, plan];
   return sha256(new TextEncoder().encode(JSON.stringify(all)));
 }
 
@@ -123,19 +133,19 @@ async function writeTensors(
   log: ProgressLog,
   plan: ShardPlan,
   adapter: PackedAdapter | null,
-  options: ConvertOptions,
+  options: ConvertOptions & { readonly recipe: Recipe },
 ): Promise<Written> {
   const { checkpoint, shardBytes, signal, onProgress } = options;
+  const { classes } = options.recipe;
   const found: (WrittenShard | null)[] = [];
   for (const shard of plan.shards) found.push(await log.find(folder, shard));
   const total = plan.shards.reduce((sum, { bytes }) => sum + bytes, 0);
   let done = found.reduce((sum, one) => sum + (one?.file.bytes ?? 0), 0);
   const missing = found.flatMap((one, index) => (one === null ? [index] : []));
   const threads = options.threads ?? availableParallelism();
-  const rounding = options.rounding ?? 'search';
   await writeInThreads(
     missing,
-    { checkpoint, folder, shardBytes, rounding, threads, signal },
+    { checkpoint, folder, shardBytes, classes, threads, signal },
     async (index, written) => {
       await log.add(written);
       found[index] = written;
@@ -156,8 +166,10 @@ async function describe(
   { card, config, sampling, quantized, tokenizerBytes }: Checkpoint,
   adapter: PackedAdapter | null,
   { files, tensors }: Written,
-  checkpointSha256: string,
+  { checkpointSha256, recipe }: { checkpointSha256: string; recipe: Recipe },
 ): Promise<Manifest> {
+  const { name, sha256: sum, classes } = recipe;
+  const rounded = quantized === null;
   const tokenizerFile = {
     name: 'tokenizer.json',
     bytes: tokenizerBytes.length,
@@ -176,9 +188,10 @@ async function describe(
       stages: card.stages,
       data: card.data,
       metrics: card.metrics,
+      ...(rounded ? { recipe: { name, sha256: sum, classes } } : {}),
     },
     config,
-    quantization: { group: GROUP_SIZE, origin: quantized === null ? 'convert' : 'training' },
+    quantization: { group: GROUP_SIZE, origin: rounded ? 'convert' : 'training' },
     files: [tokenizerFile, ...files],
     tensors: [...tensors],
     adapter: adapter?.info ?? null,

@@ -65,14 +65,25 @@ export async function readAt(
   length: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const { bytesRead } = await file.read(bytes, done, length - done, offset + done);
+  await readInto(file, offset, bytes);
+  return bytes;
+}
+
+/** Fills `target` with the bytes of a file from `offset` on. @throws Failure ShardTruncated */
+export async function readInto(
+  file: FileHandle,
+  offset: number,
+  target: Uint8Array,
+): Promise<void> {
+  for (let done = 0; done < target.length;) {
+    const { bytesRead } = await file.read(target, done, target.length - done, offset + done);
     if (bytesRead === 0) throw new Failure('ShardTruncated', `file ends at byte ${offset + done}`);
     done += bytesRead;
   }
-  return bytes;
 }
+
+/** Larger pieces of a file: each costs a way through the event loop. */
+const HASHED_AT_ONCE = 1 << 20;
 
 /** SHA-256 over the names and digests of files, for files of any size. */
 export async function digestFiles(
@@ -83,7 +94,9 @@ export async function digestFiles(
   const whole = createHash('sha256');
   for (const name of [...names].sort()) {
     const hash = createHash('sha256');
-    for await (const piece of createReadStream(join(folder, name))) {
+    for await (const piece of createReadStream(join(folder, name), {
+      highWaterMark: HASHED_AT_ONCE,
+    })) {
       hash.update(piece as Uint8Array);
       stopIfAborted(signal);
     }

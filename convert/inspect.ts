@@ -4,6 +4,7 @@ import type { AdapterInfo, Manifest, TensorInfo } from '../src/format/manifest.t
 /** A package for a person's eyes. @returns lines of text */
 export function inspect(manifest: Manifest): readonly string[] {
   const { config, provenance, adapter, knownAnswer, quantization, sampling } = manifest;
+  const { recipe } = provenance;
   const [base, extra] = [sizeOf(manifest, false), sizeOf(manifest, true)];
   const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
   const rows: [string, string][] = [
@@ -21,7 +22,11 @@ export function inspect(manifest: Manifest): readonly string[] {
     ['size', `${megabytes(bytes)} in ${manifest.files.length} files`],
     ['base', sizeLine(base)],
     ['adapter', adapter === null ? 'none' : `${adapterLine(adapter)}; ${sizeLine(extra)}`],
-    ['quantized', `by ${quantization.origin}, groups of ${quantization.group}`],
+    [
+      'quantized',
+      `by ${quantization.origin}, ${recipe === undefined ? '' : `recipe ${recipe.name}, `}` +
+        `groups of ${quantization.group}`,
+    ],
     [
       'sampling',
       Object.entries(sampling)

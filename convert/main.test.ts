@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
@@ -65,6 +65,19 @@ describe('npm run convert', () => {
     const inspected = await command('inspect', out);
     expect(inspected).toMatchObject({ code: 0, error: '' });
     expect(inspected.out).toContain('tiny-random');
+  });
+
+  it('inspect draws gates in the form that the name of the file says', async () => {
+    const out = join(parent, 'drawn');
+    await command(checkpoint, '--adapter', adapter, '--out', out);
+    const draw = (name: string) => command('inspect', out, '--gates', join(parent, name));
+    expect(await draw('gates.svg')).toMatchObject({ code: 0, error: '' });
+    expect(await draw('gates.PNG')).toMatchObject({ code: 0, error: '' });
+    expect(await readFile(join(parent, 'gates.svg'), 'utf8')).toMatch(/^<svg /);
+    expect((await readFile(join(parent, 'gates.PNG'))).toString('latin1', 1, 4)).toBe('PNG');
+    const other = await draw('gates.jpg');
+    expect(other.code).toBe(2);
+    expect(other.error).toContain('gates.jpg: a file in .svg or .png');
   });
 
   it('ends with 1 and one line for what can be expected', async () => {

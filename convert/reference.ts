@@ -139,7 +139,7 @@ export class Reference {
       const [from, to] = block.rows;
       const here = rows.flatMap(({ token }, m) => (token >= from && token < to ? [m] : []));
       if (here.length === 0) continue;
-      const table = dequantizeBlock('q8', await this.#readBlock(block), to - from, columns);
+      const table = dequantizeBlock(embed.dtype, await this.#readBlock(block), to - from, columns);
       for (const m of here) {
         const start = ((rows[m]?.token ?? 0) - from) * columns;
         x[m]?.set(table.subarray(start, start + columns));

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convert, type ConvertOptions } from './convert.ts';
+import { readRecipe } from './recipe.ts';
 import { failure } from './testing-run.ts';
 import { checkpointFiles, config, folderOf, modelTensors } from './testing.ts';
 
@@ -92,7 +93,7 @@ describe('a conversion', () => {
 
   it('begins anew for another checkpoint, and for other options', async () => {
     const out = await interrupted('weights', 300_000);
-    await convert({ ...optionsOf(out), rounding: 'naive' });
+    await convert({ ...optionsOf(out), recipe: await readRecipe('naive') });
     const naive = await bytesOf(out);
     expect(naive.get('shard-00001.bin')).not.toEqual(whole.get('shard-00001.bin'));
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { runCommand } from './cli.ts';
+import { readRecipe } from './recipe.ts';
 import type { RoundingReport } from './rounding-report.ts';
 import { checkpointFiles, folderOf, modelTensors, values } from './testing.ts';
 import { read, run } from './testing-run.ts';
@@ -13,17 +14,17 @@ const relative = (original: readonly number[], stored: Float32Array): number => 
   return Math.sqrt(error / squares);
 };
 
-async function reportOf(rounding: 'search' | 'naive', shardBytes: number): Promise<RoundingReport> {
+async function reportOf(recipe: 'default' | 'naive', shardBytes: number): Promise<RoundingReport> {
   let report: RoundingReport | null = null;
   const onReport = (made: RoundingReport) => (report = made);
-  await run(checkpointFiles(), null, { rounding, shardBytes, onReport });
+  await run(checkpointFiles(), null, { recipe: await readRecipe(recipe), shardBytes, onReport });
   if (report === null) throw new Error('no report');
   return report;
 }
 
 describe('the report of rounding', () => {
   it('says how far what is stored is from what was there', async () => {
-    const report = await reportOf('search', 1 << 24);
+    const report = await reportOf('default', 1 << 24);
     const tensors = modelTensors();
     const made = await run(checkpointFiles(), null);
     const originals: Record<string, string[]> = {
@@ -45,7 +46,7 @@ describe('the report of rounding', () => {
   });
 
   it('is the same, but for the order of sums, where tensors are cut', async () => {
-    const [whole, cut] = [await reportOf('search', 1 << 24), await reportOf('search', 2500)];
+    const [whole, cut] = [await reportOf('default', 1 << 24), await reportOf('default', 2500)];
     for (const [i, row] of whole.tensors.entries()) {
       expect(cut.tensors[i]).toMatchObject({ name: row.name, parameters: row.parameters });
       expect(cut.tensors[i]?.error).toBeCloseTo(row.error, 12);
@@ -53,7 +54,7 @@ describe('the report of rounding', () => {
   });
 
   it('shows that the search is better than naive rounding in every 4-bit tensor', async () => {
-    const [search, naive] = [await reportOf('search', 1 << 24), await reportOf('naive', 1 << 24)];
+    const [search, naive] = [await reportOf('default', 1 << 24), await reportOf('naive', 1 << 24)];
     for (const [i, { dtype, error }] of search.tensors.entries()) {
       const other = naive.tensors[i]?.error ?? 0;
       if (dtype === 'q4') expect(error).toBeLessThan(other);

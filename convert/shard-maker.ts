@@ -1,7 +1,7 @@
 import type { FailureName } from '../src/failure.ts';
+import type { RecipeClasses } from '../src/format/recipe.ts';
 import { packBase } from './base.ts';
 import { openCheckpoint } from './checkpoint.ts';
-import type { Rounding } from './quantize.ts';
 import { planShards, writeShard, type WrittenShard } from './shards.ts';
 
 /** Writes the base's files of a conversion, each when it is asked for. */
@@ -14,7 +14,7 @@ export interface MakerOptions {
   readonly checkpoint: string;
   readonly folder: string;
   readonly shardBytes: number;
-  readonly rounding: Rounding;
+  readonly classes: RecipeClasses;
 }
 
 /** What a thread says about a file: what it wrote, or why it could not. */
@@ -31,7 +31,7 @@ export type WorkerAnswer =
 export async function openMaker(options: MakerOptions): Promise<ShardMaker> {
   const checkpoint = await openCheckpoint(options.checkpoint);
   try {
-    const tensors = await packBase(checkpoint, { rounding: options.rounding, checked: true });
+    const tensors = await packBase(checkpoint, options.classes, { checked: true });
     const { shards } = planShards('shard', tensors, options.shardBytes);
     return {
       write: (index) => {

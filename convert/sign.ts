@@ -10,28 +10,32 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '../src/failure.ts';
 import { parseManifest } from '../src/format/layout.ts';
+import { SIGNATURE_FILE } from '../src/format/signature.ts';
 import { readWhole } from './files.ts';
 
-/**
- * `manifest.sig`: an Ed25519 signature (RFC 8032) over the bytes of manifest.json, in base64. The
- * manifest has the SHA-256 of every file, so it speaks for the whole package.
- */
+/** Writes and checks `manifest.sig` (src/format/signature.ts) with keys in PEM files. */
 
-export const SIGNATURE_FILE = 'manifest.sig';
 const SIGNATURE_BYTES = 64;
+
+/** Who signed: the fingerprint of a key, and its public half as a build of the app takes it. */
+export interface Signer {
+  readonly fingerprint: string;
+  readonly publicKey: string;
+}
 
 /**
  * Signs a package with the private key of a PEM file.
- * @returns the fingerprint of the key
  * @throws Failure NotFound, BadManifest, Usage (no Ed25519 private key)
  */
-export async function signPackage(folder: string, keyFile: string): Promise<string> {
+export async function signPackage(folder: string, keyFile: string): Promise<Signer> {
   const key = readKey(await keyBytes(keyFile), keyFile, createPrivateKey);
   const manifest = await manifestBytes(folder);
   parseManifest(manifest); // what no reader accepts is not vouched for
   const signature = sign(null, manifest, key).toString('base64');
   await writeFile(join(folder, SIGNATURE_FILE), `${signature}\n`, { flush: true });
-  return fingerprint(createPublicKey(key));
+  const publicKey = createPublicKey(key);
+  const der = publicKey.export({ format: 'der', type: 'spki' });
+  return { fingerprint: fingerprint(publicKey), publicKey: der.toString('base64') };
 }
 
 /**

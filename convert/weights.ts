@@ -17,7 +17,7 @@ const LARGEST = 65504;
 const MAX_READ_BYTES = 1 << 30;
 
 /** The size bits of the largest bf16 that is not beyond `LARGEST`: 65280. */
-const LARGEST_BFLOAT = 0x477f;
+export const LARGEST_BFLOAT = 0x477f;
 
 /** Names without folders, in which a listing may look for tensors. */
 const index = v.looseObject({
@@ -164,12 +164,16 @@ export class Weights {
     const { file, tensor } = this.#place(name);
     const values = tensor.shape.slice(1).reduce((product, one) => product * one, to - from);
     if (values > MAX_READ_BYTES / 8) throw this.#bad(file, `tensor ${name}: too large to read`);
+    return this.#told(file, `tensor ${name}, row ${from}`, () => tensor.rowBytes(from, to));
+  }
+
+  /** Says where a file has become shorter since it was opened. */
+  async #told<T>(file: string, where: string, read: () => Promise<T>): Promise<T> {
     try {
-      return await tensor.rowBytes(from, to);
+      return await read();
     } catch (cause) {
-      // The file has become shorter since it was opened.
       if (failureName(cause) !== 'ShardTruncated' || !(cause instanceof Error)) throw cause;
-      throw this.#bad(file, `tensor ${name}, row ${from}: ${cause.message}`, cause);
+      throw this.#bad(file, `${where}: ${cause.message}`, cause);
     }
   }
 
@@ -193,6 +197,18 @@ export class Weights {
       throw this.#bad(file, `tensor ${name}, row ${row}: ${value} is outside the range of f16`);
     }
     return values;
+  }
+
+  /**
+   * How to read rows of bf16 as they lie in a file, without anything being allocated; null for other
+   * tensors. Values are not looked at: `rows` says what is wrong where one is beyond `LARGEST_BFLOAT`.
+   */
+  bfloatRows(name: string): ((from: number, target: Uint8Array) => Promise<void>) | null {
+    const { file, tensor } = this.#place(name);
+    const { rowsInto } = tensor;
+    if (tensor.dtype !== 'BF16' || rowsInto === undefined) return null;
+    return (from, target) =>
+      this.#told(file, `tensor ${name}, row ${from}`, () => rowsInto(from, target));
   }
 
   /** The whole of a small tensor. */

@@ -12,7 +12,15 @@ import { SPACE } from '../../src/text/sentencepiece.ts';
 const field = (type: string, id: number, value?: unknown) =>
   value === undefined ? { type, id } : { type, id, options: { default: value } };
 
-const KIND = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+/** SentencePiece.Type. */
+export const KIND = {
+  normal: 1,
+  unknown: 2,
+  control: 3,
+  userDefined: 4,
+  unused: 5,
+  byte: 6,
+} as const;
 const BPE = 2;
 const MODEL_TYPES: Readonly<Record<number, string>> = { 1: 'UNIGRAM', 3: 'WORD', 4: 'CHAR' };
 
@@ -88,18 +96,23 @@ export const MAX_MODEL_BYTES = 16 << 20;
 
 /**
  * The JSON text that a tokenizer.model stands for.
+ * @param change what else a checkpoint says about its pieces
  * @throws Failure BadTokenizer, without the file's name: not a model, or one that is not supported
  */
-export function sentencePieceTokenizer(bytes: Uint8Array): string {
+export function sentencePieceTokenizer(
+  bytes: Uint8Array,
+  change: (vocab: SentencePieceVocab) => SentencePieceVocab = (vocab) => vocab,
+): string {
   const { pieces, trainerSpec, normalizerSpec, denormalizerSpec } = decode(bytes);
   if (pieces.length === 0) throw bad('no pieces: not a SentencePiece model');
   refuse(trainerSpec, normalizerSpec, denormalizerSpec);
-  return sentencePieceJson({
+  const vocab = {
     dummyPrefix: normalizerSpec?.addDummyPrefix ?? true,
     pieces: pieces.map(({ piece }) => textOf(piece)),
     kinds: pieces.map(({ type }) => type),
     scores: pieces.map(({ score }) => score),
-  });
+  };
+  return sentencePieceJson(change(vocab));
 }
 
 /** What a tokenizer.model and the metadata of a GGUF file both say. */

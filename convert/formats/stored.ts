@@ -1,13 +1,15 @@
 import type { FileHandle } from 'node:fs/promises';
 import { Failure } from '../../src/failure.ts';
 import type { SafetensorsDtype } from '../../src/format/safetensors.ts';
-import { readAt } from '../files.ts';
+import { readAt, readInto } from '../files.ts';
 
 /** Bytes of a file that are read where they lie: every reader of a format stands on this. */
 export interface ByteSource {
   readonly size: number;
   /** Exactly `length` bytes. @throws Failure ShardTruncated where the file ends before */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Fills `target`, likewise: nothing is allocated. Not every source can. */
+  readInto?(offset: number, target: Uint8Array): Promise<void>;
 }
 
 /** A tensor where it lies in a file. */
@@ -16,11 +18,17 @@ export interface StoredTensor {
   readonly shape: readonly number[];
   /** Bytes of rows [from, to) of the first axis, row-major, little-endian, as `dtype` says. */
   readonly rowBytes: (from: number, to: number) => Promise<Uint8Array<ArrayBuffer>>;
+  /** The same into a place of that size, where rows lie in the file as they are. */
+  readonly rowsInto?: ((from: number, target: Uint8Array) => Promise<void>) | undefined;
 }
 
 export async function fileSource(handle: FileHandle): Promise<ByteSource> {
   const { size } = await handle.stat();
-  return { size, read: (offset, length) => readAt(handle, offset, length) };
+  return {
+    size,
+    read: (offset, length) => readAt(handle, offset, length),
+    readInto: (offset, target) => readInto(handle, offset, target),
+  };
 }
 
 /** A little-endian number of eight bytes. @throws Failure BadCheckpoint beyond 2^53 */

@@ -8,10 +8,14 @@ type Node = string | Node[];
 
 /** Opcodes; those from 0xfd00 on are the SIMD instructions. */
 const OPCODES: Readonly<Record<string, number>> = {
-  ...{ select: 0x1b, 'f64.load': 0x2b, 'f64.store': 0x39, 'i32.store8': 0x3a },
+  ...{ select: 0x1b, 'f64.load': 0x2b, 'i32.store': 0x36, 'f64.store': 0x39 },
+  ...{ 'i32.store8': 0x3a, 'i32.store16': 0x3b },
   ...{ 'i32.eqz': 0x45, 'i32.lt_u': 0x49, 'f64.eq': 0x61, 'f64.lt': 0x63, 'f64.gt': 0x64 },
-  ...{ 'i32.add': 0x6a, 'i32.sub': 0x6b, 'i32.or': 0x72, 'i32.shl': 0x74 },
+  ...{ 'i32.add': 0x6a, 'i32.sub': 0x6b, 'i32.and': 0x71, 'i32.or': 0x72, 'i32.shl': 0x74 },
+  ...{ 'i32.shr_u': 0x76, 'i32.trunc_f64_u': 0xab, 'i32.reinterpret_f32': 0xbc },
   ...{ 'f64.abs': 0x99, 'f64.add': 0xa0, 'f64.mul': 0xa2, 'f64.div': 0xa3 },
+  ...{ 'f32.demote_f64': 0xb6, 'i32x4.splat': 0xfd11, 'v128.load32_zero': 0xfd5c },
+  ...{ 'i32x4.extend_low_i16x8_u': 0xfda9, 'i32x4.shl': 0xfdab, 'i32x4.max_u': 0xfdb9 },
   ...{ 'v128.load': 0xfd00, 'v128.load64_splat': 0xfd0a, 'v128.store': 0xfd0b },
   ...{ 'i64x2.splat': 0xfd12, 'f64x2.splat': 0xfd14, 'i32x4.extract_lane': 0xfd1b },
   ...{ 'f64x2.extract_lane': 0xfd21, 'f64x2.replace_lane': 0xfd22, 'f64x2.ne': 0xfd48 },
@@ -23,8 +27,9 @@ const OPCODES: Readonly<Record<string, number>> = {
 };
 /** Bytes of an access, as a power of two, to tell its natural alignment. */
 const ALIGNMENT: Readonly<Record<string, number>> = {
-  ...{ 'f64.load': 3, 'f64.store': 3, 'i32.store8': 0, 'v128.load': 4, 'v128.store': 4 },
-  ...{ 'v128.load64_splat': 3, 'v128.load64_zero': 3 },
+  ...{ 'f64.load': 3, 'f64.store': 3, 'i32.store': 2, 'i32.store8': 0, 'i32.store16': 1 },
+  ...{ 'v128.load': 4, 'v128.store': 4 },
+  ...{ 'v128.load64_splat': 3, 'v128.load64_zero': 3, 'v128.load32_zero': 2 },
 };
 const TYPES: Readonly<Record<string, number>> = { i32: 0x7f, f64: 0x7c, v128: 0x7b };
 const VOID = 0x40;

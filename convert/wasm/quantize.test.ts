@@ -4,7 +4,7 @@ import { quantizeQ4, quantizeQ8 } from '../quantize.ts';
 import vectors from '../quantize-vectors.json' with { type: 'json' };
 import { randomNumbers } from '../testing.ts';
 import { assemble } from './assemble.ts';
-import { fastQ4, fastQ8 } from './quantize.ts';
+import { fastQ4, fastQ8, roundBytes, type Way } from './quantize.ts';
 
 /** Bytes of the plain quantizers and of those in WebAssembly, for rows of 32 values. */
 function expectSame(values: Float32Array): void {
@@ -57,6 +57,48 @@ describe('the quantizers in WebAssembly give the bytes of the plain ones', () =>
       expectSame(new Float32Array(64).fill(value));
       expectSame(Float32Array.from({ length: 32 }, (_, i) => (i === 31 ? value : 0)));
       expectSame(Float32Array.from({ length: 32 }, (_, i) => (i % 2 === 0 ? value : -value)));
+    }
+  });
+});
+
+describe('bytes of bf16', () => {
+  const ways: readonly Way[] = ['search', 'naive', 'eight'];
+
+  /** Rounds bits of bf16 as they are, and as the f32 that they stand for. */
+  function both(way: Way, bits: Uint16Array) {
+    const wide = new Uint8Array(Uint32Array.from(bits, (one) => one << 16).buffer);
+    const of = (type: 'bf16' | 'f32', bytes: Uint8Array) => {
+      const q = new Uint8Array(way === 'eight' ? bits.length : bits.length / 2);
+      const scale = new Uint8Array(bits.length / 16);
+      return { ...roundBytes(way, type, bytes, q, scale), q, scale };
+    };
+    return [of('bf16', new Uint8Array(bits.slice().buffer)), of('f32', wide)] as const;
+  }
+
+  it.each(ways)('become what their values become (%s)', (way) => {
+    const random = randomNumbers(17);
+    const any = Uint16Array.from({ length: (1 << 18) + 320 }, () => {
+      return ((random() < 0 ? 0x8000 : 0) | (0x3000 + 0x1600 * Math.abs(random()))) & 0xffff;
+    });
+    const [narrow, wide] = both(way, any);
+    expect(Buffer.from(narrow.q).equals(wide.q)).toBe(true);
+    expect(Buffer.from(narrow.scale).equals(wide.scale)).toBe(true);
+    expect({ ...narrow, q: 0, scale: 0 }).toEqual({ ...wide, q: 0, scale: 0 });
+  });
+
+  it('tell their largest size, NaN above infinity, wherever it stands', () => {
+    for (const [value, expected] of [
+      [0xc000, 0x40000000], // -2
+      [0x477f, 0x477f0000], // the largest bf16 within f16
+      [0x7f80, 0x7f800000],
+      [0xff80, 0x7f800000],
+      [0xffc1, 0x7fc10000],
+    ] as const) {
+      for (const place of [0, 1, 30, 31, 32, 63]) {
+        const bits = new Uint16Array(64).fill(0x3f80);
+        bits[place] = value;
+        for (const { largest } of both('eight', bits)) expect(largest).toBe(expected);
+      }
     }
   });
 });

@@ -66,6 +66,36 @@ describe('a manifest', () => {
     expect(tensors.has('head')).toBe(false);
   });
 
+  const q4 = { dtype: 'q4', group: 32, scales: 'search' };
+  const q8 = { dtype: 'q8', group: 32, scales: 'naive' };
+  const classes = {
+    embedding: q8,
+    attention_qkv: q4,
+    attention_out: q4,
+    ffn_gate_up: q4,
+    ffn_down: { ...q4, scales: 'naive' },
+    vectors: { dtype: 'f32' },
+    head: q8,
+  };
+  it.each([
+    ['is accepted', {}, 'accepted'],
+    ['for other types is refused', { head: q4 }, 'head is q4, head q8'],
+    [
+      'for vectors likewise',
+      { vectors: { dtype: 'f16' } },
+      'vectors is f16, layers.0.attention_norm',
+    ],
+    ['of another class is refused', { tail: q4 }, 'provenance.recipe.classes.tail'],
+  ])('that says its recipe %s', (_, change, expected) => {
+    const recipe = { name: 'mine', sha256: 'd'.repeat(64), classes: { ...classes, ...change } };
+    const manifest = put(exampleManifest(), ['provenance', 'recipe'], recipe);
+    expect(message(manifest)).toContain(expected);
+    if (expected !== 'accepted') return;
+    expect(parseManifest(encode(manifest)).provenance.recipe).toEqual(recipe);
+    const trained = put(manifest, ['quantization', 'origin'], 'training');
+    expect(message(trained)).toContain('a recipe, though the integers are of training');
+  });
+
   it('without an adapter is accepted', () => {
     const { tensors, files, ...rest } = exampleManifest();
     const base = {

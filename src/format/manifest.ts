@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { Failure } from '../failure.ts';
+import { GROUP_SIZE, recipeClasses } from './recipe.ts';
 
 /**
  * The manifest of a model package, format version 1. `convert/README.md` is the page about it.
@@ -13,8 +14,7 @@ export const MAX_MANIFEST_BYTES = 1 << 20;
 export const MAX_SHARD_BYTES = 16 << 20;
 /** Every tensor block starts at a multiple of this: WebGPU's storage offset alignment. */
 export const TENSOR_ALIGNMENT = 256;
-/** Elements along K that share one scale. */
-export const GROUP_SIZE = 32;
+export { GROUP_SIZE };
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const positive = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
@@ -142,6 +142,8 @@ const manifest = v.strictObject({
     stages: v.array(stage),
     data: v.array(v.strictObject({ source: text, licence: text, records: count })),
     metrics: v.record(v.pipe(v.string(), v.maxLength(128)), finite),
+    /** What convert rounded by, with the SHA-256 of that file; absent in older packages. */
+    recipe: v.optional(v.strictObject({ name: id, sha256, classes: recipeClasses })),
   }),
   config,
   quantization: v.strictObject({

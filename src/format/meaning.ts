@@ -1,5 +1,6 @@
 import { Failure } from '../failure.ts';
 import type { AdaptedLinear, AdapterInfo, Manifest, ModelConfig, TensorInfo } from './manifest.ts';
+import { classOf } from './recipe.ts';
 
 /** What the parts of a manifest say about each other: model, adapter, tasks, known answers. */
 
@@ -38,6 +39,7 @@ export function checkMeaning(manifest: Manifest, tensors: Tensors): void {
   if (layers > manifest.tensors.length) throw bad(`config: no tensors for ${layers} layers`);
   const base = baseTensors(manifest.config);
   for (const expected of base) checkTensorIs(expected, tensors);
+  checkRecipe(manifest, base);
   const used = new Set(base.map(({ name }) => name));
   const baseFiles = new Set(base.flatMap(({ name }) => filesOf(name, tensors)));
   if (manifest.adapter !== null) {
@@ -74,6 +76,22 @@ function checkTensorIs({ name, dtype, shape }: ExpectedTensor, tensors: Tensors)
   const wanted = `${dtype} [${shape.join(', ')}]`;
   const found = `${tensor.dtype} [${tensor.shape.join(', ')}]`;
   if (wanted !== found) throw bad(`tensor ${name} is ${found}, not ${wanted}`);
+}
+
+/** What the weights are said to be rounded by is how they are stored, and convert rounded them. */
+function checkRecipe(
+  { provenance: { recipe }, quantization }: Manifest,
+  base: readonly ExpectedTensor[],
+): void {
+  if (recipe === undefined) return;
+  if (quantization.origin !== 'convert') {
+    throw bad(`provenance: a recipe, though the integers are of ${quantization.origin}`);
+  }
+  for (const { name, dtype } of base) {
+    const said = recipe.classes[classOf(name)].dtype;
+    if (said !== dtype)
+      throw bad(`provenance: recipe: ${classOf(name)} is ${said}, ${name} ${dtype}`);
+  }
 }
 
 function checkAdapter(

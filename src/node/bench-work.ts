@@ -1,5 +1,6 @@
 import { blockBytes, columnsOf } from '../format/layout.ts';
 import type { Manifest } from '../format/manifest.ts';
+import type { CacheType } from '../gpu/prelude.ts';
 import type { KernelTimes } from '../model/profile.ts';
 import type { Peaks } from './bench-peaks.ts';
 
@@ -33,7 +34,7 @@ const kinds: readonly (readonly [string, RegExp])[] = [
 /**
  * Bytes and operations of a pass of `tokens` after `context` others: every weight is read once,
  * every key and value of the cache once.
- * @param elemBytes of keys and values
+ * @param elemBytes of a key's or value's number, with its part of a scale
  */
 export function workOf(
   { config, tensors, adapter }: Manifest,
@@ -102,6 +103,40 @@ export function sharesOf(
       };
     })
     .sort((one, other) => other.ms - one.ms);
+}
+
+/** Tokens in no order, the same every time. */
+export function benchPrompt(vocab: number, length: number): number[] {
+  return Array.from({ length }, (_, i) => (i * 7919 + 13) % vocab);
+}
+
+/**
+ * The rows of a short context again and again until they are those of a long one, since a software
+ * driver would need minutes to compute them: to read them costs the same.
+ */
+export function repeated(
+  rows: Uint8Array<ArrayBuffer>,
+  { config: { kvHeads, headDim, layers } }: Pick<Manifest, 'config'>,
+  cache: CacheType,
+  short: number,
+  long: number,
+): Uint8Array<ArrayBuffer> {
+  // Keys and values of every layer; of each in 8 bits the bytes, then a scale for every head.
+  const wide =
+    cache === 'int8' ? [kvHeads * headDim, kvHeads * 4] : [rows.length / short / layers / 2];
+  const all = new Uint8Array((rows.length / short) * long);
+  let [from, to] = [0, 0];
+  while (from < rows.length) {
+    for (const width of wide) {
+      const part = rows.subarray(from, from + short * width);
+      for (let token = 0; token < long; token += short) {
+        all.set(part.subarray(0, Math.min(short, long - token) * width), to + token * width);
+      }
+      from += short * width;
+      to += long * width;
+    }
+  }
+  return all;
 }
 
 export function round(value: number): number {

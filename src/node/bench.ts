@@ -1,9 +1,10 @@
 import type { Manifest } from '../format/manifest.ts';
 import type { CutTimes } from '../gpu/calibration-store.ts';
 import { requestGpu, type GpuDevice } from '../gpu/device.ts';
+import type { CacheType } from '../gpu/prelude.ts';
 import { Model } from '../model/model.ts';
 import { measurePeaks, type Peaks } from './bench-peaks.ts';
-import { round, sharesOf, workOf, type KindShare } from './bench-work.ts';
+import { benchPrompt, round, sharesOf, workOf, type KindShare } from './bench-work.ts';
 import { findGpu } from './device.ts';
 import { calibrateOnDisk } from './kernels.ts';
 
@@ -13,6 +14,7 @@ export interface NodeBenchOptions {
   readonly manifest: Manifest;
   readonly read: (file: string) => Promise<Uint8Array>;
   readonly variant: 'auto' | 'f32' | 'f16';
+  readonly cache: CacheType;
   readonly steps: number; // decode steps at every context
   readonly contexts: readonly number[]; // tokens in the cache before them
   readonly log: (line: string) => void;
@@ -37,6 +39,7 @@ export interface NodeBench {
   readonly adapter: string;
   readonly driver: string;
   readonly variant: string;
+  readonly cache: CacheType;
   readonly peaks: Peaks;
   readonly matvec: { readonly chosen: string; readonly ms: CutTimes };
   readonly loadMs: number;
@@ -53,8 +56,11 @@ export interface NodeBench {
 export async function benchModel(options: NodeBenchOptions): Promise<NodeBench> {
   const { manifest, log } = options;
   const found = await findGpu();
-  const usual = await requestGpu(found.gpu, { variant: options.variant });
-  log(`${found.driver}, ${usual.variant}`);
+  const usual = await requestGpu(found.gpu, {
+    variant: options.variant,
+    cache: options.cache,
+  });
+  log(`${found.driver}, ${usual.variant}, cache ${usual.cache}`);
   const { gpu, chosen, times, left, elapsedMs } = await calibrateOnDisk(usual, manifest.config, {
     note: log,
   });
@@ -85,6 +91,7 @@ export async function benchModel(options: NodeBenchOptions): Promise<NodeBench> 
     adapter: gpu.adapterName,
     driver: found.driver,
     variant: gpu.variant,
+    cache: gpu.cache,
     peaks: {
       readGBs: round(peaks.readGBs),
       f32Gflops: round(peaks.f32Gflops),
@@ -110,7 +117,7 @@ export async function benchModel(options: NodeBenchOptions): Promise<NodeBench> 
 }
 
 function prompt(model: Model, length: number): number[] {
-  return Array.from({ length }, (_, i) => (i * 7919 + 13) % model.config.vocab);
+  return benchPrompt(model.config.vocab, length);
 }
 
 /** Fills the cache with `context` tokens and goes on greedily for `steps` more. */
@@ -171,6 +178,8 @@ async function shares(
   const times = await model.profile(prompt(model, tokens));
   if (times === null) return null;
   const total = [...times.values()].reduce((sum, { ms }) => sum + ms, 0);
-  const work = workOf(manifest, tokens, before, gpu.variant === 'f16' ? 2 : 4);
+  const elemBytes = gpu.variant === 'f16' ? 2 : 4;
+  const bytes = gpu.cache === 'int8' ? 1 + 4 / manifest.config.headDim : elemBytes;
+  const work = workOf(manifest, tokens, before, bytes);
   return { tokens, context: before, ms: round(total), kinds: sharesOf(times, work, peaks) };
 }
