@@ -27,7 +27,7 @@ for (const [size, place] of Object.entries(places)) {
 
     test('every screen follows WCAG 2.2 AA', async ({ app, page }) => {
       await app.openReady('tiny');
-      await app.greedy(8);
+      await app.greedy(16);
       await app.ask('宝宝咳嗽三天');
       for (const language of ['zh', 'en']) {
         for (const screen of screens) {

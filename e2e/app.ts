@@ -41,6 +41,8 @@ export class App {
       localStorage.setItem('pediatricsgpt.consent', JSON.stringify(given));
     });
     await this.page.goto(this.server.url(model, backend));
+    // The first visit to this host is loaded once more: see src/offline/register.ts.
+    await this.page.waitForFunction(() => globalThis.crossOriginIsolated);
   }
 
   async openReady(model?: string, backend?: Backend): Promise<void> {

@@ -7,8 +7,10 @@ import { blockReader, readManifest } from '../../convert/reader.ts';
 import { Reference } from '../../convert/reference.ts';
 import { verify } from '../../convert/verify.ts';
 import type { TensorBlock } from '../format/manifest.ts';
-import { sharesOf, workOf } from '../node/bench-work.ts';
+import { repeated, sharesOf, workOf } from '../node/bench-work.ts';
+import { contextBars, pageBars } from './bars.ts';
 import { benchTokens } from './engine.ts';
+import { contextResult } from './node-rows.ts';
 import { rowsOf } from './page-rows.ts';
 import { withoutAdapter } from './page/package.ts';
 import { memoryPackage, randomPackage, type Shape } from './random-model.ts';
@@ -134,7 +136,6 @@ describe('rows', () => {
       }
     }
     samples['ours decode 8 beside 16'] = [0.8];
-    samples['ours prefill 16'] = [32];
     samples['ours adapter with'] = [1.05];
     samples['ours adapter without'] = [1];
     samples['ours task switch'] = [0.1];
@@ -156,6 +157,72 @@ describe('rows', () => {
   });
 });
 
+describe('a long cache', () => {
+  const config = { ...memoryPackage(shape).manifest.config, layers: 2, kvHeads: 2, headDim: 4 };
+
+  it('repeats the positions of a short one, layer by layer', () => {
+    // Keys, then values, of two layers: three positions of two heads of four f16 numbers.
+    const rows = Uint8Array.from({ length: 4 * 3 * 16 }, (_, i) => i);
+    const all = repeated(rows, { config }, 'elem', 3, 8);
+    expect(all.length).toBe(4 * 8 * 16);
+    for (const [i, byte] of all.entries()) {
+      const [part, position, at] = [Math.floor(i / 128), Math.floor((i % 128) / 16), i % 16];
+      expect(byte).toBe(part * 48 + (position % 3) * 16 + at);
+    }
+  });
+
+  it('of 8 bits repeats bytes and scales apart', () => {
+    const rows = Uint8Array.from({ length: 4 * 3 * 16 }, (_, i) => i);
+    const all = repeated(rows, { config }, 'int8', 3, 4);
+    const side = (part: number) => [...all.subarray(part * 64, part * 64 + 64)];
+    const from = (start: number) => Array.from({ length: 24 }, (_, i) => start + i);
+    for (let part = 0; part < 4; part++) {
+      const [bytes, scales] = [from(part * 48), from(part * 48 + 24)];
+      expect(side(part)).toEqual([...bytes, ...bytes.slice(0, 8), ...scales, ...scales.slice(0, 8)]); // prettier-ignore
+    }
+  });
+});
+
+describe('bars', () => {
+  it('hold a page against ORT WebGPU, and our adapter against itself', () => {
+    const rows = [
+      rateRow('matmuls alone, one token', 'GFLOP/s', 9, 1, 'ORT WebGPU'),
+      rateRow('matmuls alone, one token', 'GFLOP/s', 9, 3, 'ORT WASM'),
+      rateRow('prefill of 64 tokens', 'tokens/s', 14, 10, 'ORT WebGPU, accuracy level 4'),
+      { ...timeRow('adapter of rank 32 on gate, up and down: decode takes more', 5), unit: '%' },
+      timeRow('switch of the task', 21),
+    ];
+    expect(pageBars(rows).map(({ measured, met }) => [measured, met])).toEqual([
+      [9, true],
+      [1.4, false],
+      [5, true],
+      [21, false],
+    ]);
+    expect(pageBars([]).every(({ met }) => !met)).toBe(true);
+  });
+
+  it('hold decoding in Node after many tokens against few, and f16 against f32', () => {
+    const one = { prefill: 10, short: 4, long: 3, ratio: 0.75, samples: { short: [], long: [] } };
+    const bench = {
+      adapter: 'some',
+      driver: 'some',
+      cases: [
+        { ...one, variant: 'f32', cache: 'elem' },
+        { ...one, variant: 'f16', cache: 'elem', prefill: 12, short: 3.8, ratio: 0.8 },
+        { ...one, variant: 'f16', cache: 'int8', ratio: NaN },
+      ],
+    } as const;
+    const { rows } = contextResult(bench, { short: 64, long: 2048 }, {}, 'x');
+    expect(contextBars(rows).map(({ what, measured, met }) => [what, measured, met])).toEqual([
+      ['decode after 2048 as a part of that after 64, f32', 0.75, false],
+      ['decode after 64 tokens, f16, of f32', 0.95, false],
+      ['decode after 2048 as a part of that after 64, f16', 0.8, true],
+      ['prefill of 64 tokens, f16, of f32', 1.2, true],
+      ['decode after 2048 as a part of that after 64, f16, cache of 8 bits', NaN, false],
+    ]);
+  });
+});
+
 describe('the documents', () => {
   it('keep other runs and the words around the figures', async () => {
     const path = await folder();
@@ -166,6 +233,7 @@ describe('the documents', () => {
       command,
       differences: {},
       rows: [timeRow('one thing', ours, 6, 'peer <a>')],
+      bars: [{ what: 'a bar', measured: ours, bar: 'at most 2 ms', met: ours <= 2 }],
       samples: {},
     });
     await writeDocs(path, 'page', run('first', 2));
@@ -176,6 +244,8 @@ describe('the documents', () => {
     expect(text).not.toContain('first');
     expect(text).toContain('`second`');
     expect(text.replaceAll(/ +/g, ' ')).toContain('| one thing | 1 ms | 6 ms | peer <a> | 6× |');
+    expect(text).toContain('| a bar | 3 | at most 2 ms | no |');
+    expect(text).toContain('| a bar | 1 | at most 2 ms | yes |');
     expect(await readFile(join(path, 'bench.svg'), 'utf8')).toContain(
       'one thing, peer &#60;a&#62;',
     );

@@ -41,8 +41,11 @@ export interface BenchEngine {
 export interface OurEngine extends BenchEngine {
   /** Decoding with and without the adapter by turns, and a switch of its task. */
   adapter(context: number, tokens: readonly number[]): Promise<AdapterCost>;
-  /** Prefills a cache of its own with so many tokens, for `decode`. */
-  prepare(context: number): Promise<Measured>;
+  /**
+   * Lets `decode` begin with a cache of `short` tokens, or of `long` ones: keys and values of the
+   * short one again and again, since minutes would pass until others are computed in software.
+   */
+  prepare(short: number, long: number): Promise<void>;
 }
 
 export interface AdapterCost {

@@ -2,9 +2,10 @@ import { writeFile } from 'node:fs/promises';
 import process from 'node:process';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { EngineName } from './engine.ts';
-import { nodeResult } from './node-rows.ts';
+import { contextBars, pageBars } from './bars.ts';
+import { contextResult, nodeResult } from './node-rows.ts';
 import { memoryPackage, type Shape } from './random-model.ts';
-import type { BenchResult } from './rows.ts';
+import type { Bar, BenchResult } from './rows.ts';
 
 /** `npm run bench`. */
 
@@ -19,6 +20,7 @@ interface OutputFlags {
 
 interface NodeFlags extends OutputFlags {
   readonly variant: 'auto' | 'f32' | 'f16';
+  readonly cache: 'elem' | 'int8';
   readonly steps: number;
   readonly contexts: readonly number[];
 }
@@ -28,15 +30,21 @@ interface PageFlags extends OutputFlags {
   readonly contexts: readonly number[];
   readonly prompt: number;
   readonly repetitions: number;
+  readonly minutes: number;
   readonly threads: number;
   readonly hardware: boolean;
+  readonly node: boolean;
 }
+
+/** Qwen2-0.5B: what its head of 151,936 rows costs does not grow with the context. */
+const QWEN2: Shape = { vocab: 151_936, width: 896, mlpWidth: 4864, layers: 24, heads: 14, kvHeads: 2, capacity: 2176, adapterRank: 0, seed: 1 }; // prettier-ignore
 
 const program = new Command('bench')
   .description('Measures the engine. Peers and limits are measured in the same run.')
   .showHelpAfterError();
 addModel(program);
 addShape(program);
+addContext(program);
 addPage(program);
 addApp(program);
 await program.parseAsync();
@@ -64,7 +72,7 @@ function addShape(parent: Command): void {
     .command('shape')
     .description('the same with random weights made in memory; without options the shape of 7B')
     .option('--docs-name <name>', 'heading of the run in the documents', 'node, 7B shape');
-  addShapeOptions(shape, { vocab: 125_696, width: 4096, mlpWidth: 11_008, layers: 32, heads: 32, kvHeads: 32, capacity: 4096 }); // prettier-ignore
+  addShapeOptions(shape, { adapterRank: 32, seed: 1, vocab: 125_696, width: 4096, mlpWidth: 11_008, layers: 32, heads: 32, kvHeads: 32, capacity: 4096 }); // prettier-ignore
   addNodeOptions(shape, [64, 512, 2048]);
   shape.action(async (flags: NodeFlags & Shape & { docsName: string }) => {
     const size = shapeOf(flags);
@@ -78,8 +86,51 @@ function addShape(parent: Command): void {
 function addNodeOptions(to: Command, contexts: readonly number[]): void {
   to.option('--steps <n>', 'decode steps at every context', number, 32)
     .option('--contexts <list>', 'tokens in the cache before the steps', numbers, contexts)
-    .addOption(new Option('--variant <type>').choices(['auto', 'f32', 'f16']).default('auto'));
+    .addOption(new Option('--variant <type>').choices(['auto', 'f32', 'f16']).default('auto'))
+    .addOption(
+      new Option('--cache <type>', 'keys and values as activations are, or in 8 bits')
+        .choices(['elem', 'int8'])
+        .default('elem'),
+    );
   addOutputOptions(to);
+}
+
+interface ContextFlags extends OutputFlags {
+  readonly short: number;
+  readonly long: number;
+  readonly steps: number;
+}
+
+function addContext(parent: Command): void {
+  const context = parent
+    .command('context')
+    .description(
+      'decoding after few and many tokens in Node: f32, f16, each with a cache of 8 bits too',
+    )
+    .option('--short <n>', 'few tokens', number, 64)
+    .option('--long <n>', 'many tokens', number, 2048)
+    .option('--steps <n>', 'decode steps at each', number, 8);
+  addShapeOptions(context, QWEN2);
+  addOutputOptions(context);
+  context.action(async (flags: ContextFlags & Shape) => {
+    printBars(await measureContexts(shapeOf(flags), flags));
+  });
+}
+
+/** Measures and writes. @returns what it came to */
+async function measureContexts(shape: Shape, flags: ContextFlags): Promise<readonly Bar[]> {
+  const { benchContexts } = await import('../node/bench-context.ts');
+  const bench = await benchContexts({ ...flags, ...memoryPackage(shape), log });
+  const run = contextResult(bench, flags, { ...shape }, command);
+  const bars = contextBars(run.rows);
+  const result = { ...run, bars };
+  await write('node, by context', result, flags, result);
+  return bars;
+}
+
+function printBars(bars: readonly Bar[]): void {
+  console.log('bars:');
+  console.table(bars);
 }
 
 function addPage(parent: Command): void {
@@ -89,16 +140,25 @@ function addPage(parent: Command): void {
     .option('--engines <list>', `of ${engines.join(', ')}; ours is always there`, names, engines)
     .option('--contexts <list>', 'tokens in the cache before decode steps', numbers, [64, 2048])
     .option('--prompt <n>', 'tokens of a prefill', number, 64)
-    .option('--repetitions <n>', 'turns of every engine', number, 3)
+    .option('--repetitions <n>', 'turns of every engine, at most', number, 3)
+    .option('--minutes <n>', 'begin no further turn that would end later', number, 5)
     .option('--threads <n>', 'threads of WebAssembly', number, 2)
-    .option('--hardware', "take Chromium's GPU instead of SwiftShader", false);
-  addShapeOptions(page, { vocab: 16_384, width: 896, mlpWidth: 4864, layers: 8, heads: 14, kvHeads: 2, capacity: 2176 }); // prettier-ignore
+    .option('--hardware', "take Chromium's GPU instead of SwiftShader", false)
+    .option('--no-node', 'leave out what `context` measures in Node at the shape of Qwen2-0.5B');
+  addShapeOptions(page, { adapterRank: 32, seed: 1, vocab: 16_384, width: 896, mlpWidth: 4864, layers: 8, heads: 14, kvHeads: 2, capacity: 2176 }); // prettier-ignore
   addOutputOptions(page);
   page.action(async (flags: PageFlags & Shape) => {
     const { benchPage } = await import('./page-run.ts');
     const { prompt: promptTokens } = flags;
-    const result = await benchPage({ ...flags, promptTokens, shape: shapeOf(flags), command, log });
+    const run = await benchPage({ ...flags, promptTokens, shape: shapeOf(flags), command, log });
+    const bars = pageBars(run.rows);
+    const result = { ...run, bars };
     await write('page', result, flags, result);
+    printBars(bars);
+    if (!flags.node) return;
+    const { docs } = flags; // a file of --json holds the page's run
+    const many = { short: 64, long: 2048, steps: 8, ...(docs === undefined ? {} : { docs }) };
+    printBars([...bars, ...(await measureContexts(QWEN2, many))]);
   });
 }
 
@@ -124,10 +184,8 @@ function addOutputOptions(to: Command): void {
   ).option('--docs <dir>', 'put the run into bench.json, bench.md and bench.svg of this folder');
 }
 
-type ShapeDefaults = Omit<Shape, 'adapterRank' | 'seed'>;
-
 /** The options of a random model's shape. */
-function addShapeOptions(to: Command, defaults: ShapeDefaults): void {
+function addShapeOptions(to: Command, defaults: Shape): void {
   to.option('--vocab <n>', 'tokens of the vocabulary', number, defaults.vocab)
     .option('--width <n>', 'residual stream', number, defaults.width)
     .option('--mlp-width <n>', 'MLP', number, defaults.mlpWidth)
@@ -135,8 +193,13 @@ function addShapeOptions(to: Command, defaults: ShapeDefaults): void {
     .option('--heads <n>', 'query heads', number, defaults.heads)
     .option('--kv-heads <n>', 'key heads', number, defaults.kvHeads)
     .option('--capacity <n>', 'tokens that the cache has room for', number, defaults.capacity)
-    .option('--adapter-rank <n>', 'of four experts together, on gate, up and down', number, 32)
-    .option('--seed <n>', 'of the random weights', number, 1);
+    .option(
+      '--adapter-rank <n>',
+      'of four experts together, on gate, up and down; 0 is none',
+      whole,
+      defaults.adapterRank,
+    )
+    .option('--seed <n>', 'of the random weights', number, defaults.seed);
 }
 
 function shapeOf(flags: Shape): Shape {
@@ -149,10 +212,10 @@ async function write(
   name: string,
   result: BenchResult,
   { json, docs }: OutputFlags,
-  whole: unknown,
+  everything: unknown,
 ): Promise<void> {
-  if (json === undefined && docs === undefined && whole !== result) {
-    console.log(JSON.stringify(whole, null, 2));
+  if (json === undefined && docs === undefined && everything !== result) {
+    console.log(JSON.stringify(everything, null, 2));
     return;
   }
   console.table(result.rows);
@@ -166,6 +229,10 @@ function number(text: string): number {
   const value = Number(text);
   if (Number.isSafeInteger(value) && value > 0) return value;
   throw new InvalidArgumentError('a whole number above 0');
+}
+
+function whole(text: string): number {
+  return text === '0' ? 0 : number(text);
 }
 
 function numbers(text: string): number[] {

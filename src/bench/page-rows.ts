@@ -35,8 +35,6 @@ export function rowsOf(samples: Samples, options: Described): Row[] {
     const beside = at(samples, `ours decode ${short} beside ${context}`);
     const ratio = beside / at(samples, `ours decode ${context}`);
     rows.push(rateRow(`decode after ${context} as a part of that after ${short}`, 'x', ratio));
-    const filled = (context * 1000) / at(samples, `ours prefill ${context}`);
-    rows.push(rateRow(`prefill of ${context} tokens`, 'tokens/s', filled));
   }
   // Step by step beside each other: pairs see the same machine.
   const without = samples['ours adapter without'] ?? [];

@@ -27,7 +27,9 @@ export interface PageOptions {
   readonly engines: readonly EngineName[];
   readonly contexts: readonly number[];
   readonly promptTokens: number;
+  /** At most; none is begun that would end later than `minutes` after the start. */
   readonly repetitions: number;
+  readonly minutes: number;
   readonly threads: number;
   readonly hardware: boolean;
   readonly command: string;
@@ -107,6 +109,8 @@ class PageRun {
   readonly #tabs: ReadonlyMap<EngineName, Page>;
   readonly #options: PageOptions;
   readonly #samples: Record<string, number[]> = {};
+  readonly #start = performance.now();
+  #repetitions = 0;
 
   constructor(tabs: ReadonlyMap<EngineName, Page>, options: PageOptions) {
     this.#tabs = tabs;
@@ -149,11 +153,16 @@ class PageRun {
   }
 
   async measure(): Promise<Samples> {
-    const { contexts, promptTokens, repetitions, shape, log } = this.#options;
+    const { contexts, promptTokens, repetitions, minutes, shape, log } = this.#options;
     const prompt = benchTokens(promptTokens, shape.vocab);
     const [short = promptTokens, ...long] = contexts;
-    for (let i = 0; i < repetitions; i++) {
-      log(`repetition ${i + 1} of ${repetitions}`);
+    const end = this.#start + minutes * 60_000;
+    let lastMs = 0;
+    while (this.#repetitions < repetitions) {
+      const begin = performance.now();
+      if (this.#repetitions > 0 && begin + lastMs > end) break;
+      this.#repetitions += 1;
+      log(`repetition ${this.#repetitions} of at most ${repetitions}`);
       // By turns: whatever else the machine does meets every engine.
       for (const engine of this.#tabs.keys()) {
         const steps = engine === 'ours' ? 4 : 2;
@@ -167,10 +176,11 @@ class PageRun {
           await this.#matmuls(engine, promptTokens, 1),
         );
       }
+      lastMs = performance.now() - begin;
     }
     const ours = this.#tab('ours');
     log('adapter');
-    const tokens = benchTokens(Math.max(12, 4 * repetitions), shape.vocab, 9);
+    const tokens = benchTokens(Math.max(12, 4 * this.#repetitions), shape.vocab, 9);
     const cost = await ours.evaluate(([at, list]) => bench?.adapter(at, list), [
       short,
       tokens,
@@ -182,19 +192,20 @@ class PageRun {
     return this.#samples;
   }
 
-  /** Ours has to fill its cache; the peer's takes whatever lies there, which costs the same. */
+  /** Ours repeats what it has; the peer's takes whatever lies there, which costs the same. */
   async #longContext(short: number, context: number): Promise<void> {
-    const { shape, repetitions, log } = this.#options;
-    log(`filling a cache of ${context} tokens`);
-    const filled = await this.#tab('ours').evaluate((at) => bench?.prepare(at), context);
-    this.#samples[`ours prefill ${context}`] = [...(filled?.ms ?? [])];
-    for (let i = 0; i < repetitions; i++) {
+    const { shape, log } = this.#options;
+    log(`a cache of ${context} tokens`);
+    await this.#tab('ours').evaluate(([few, many]) => bench?.prepare(few, many), [
+      short,
+      context,
+    ] as const);
+    for (let i = 0; i < this.#repetitions; i++) {
       for (const engine of this.#tabs.keys()) {
         const tokens = benchTokens(engine === 'ours' ? 4 : 2, shape.vocab, 5);
         this.#add(`${engine} decode ${context}`, await this.#decode(engine, context, tokens));
         if (engine !== 'ours') continue;
         // The short context again, next to the long one: their ratio is of the same minutes.
-        await this.#prefill(engine, benchTokens(short, shape.vocab));
         this.#add(
           `${engine} decode ${short} beside ${context}`,
           await this.#decode(engine, short, tokens),

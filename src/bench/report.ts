@@ -2,7 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { format, resolveConfig } from 'prettier';
 import { chart } from './chart.ts';
-import type { BenchResult, Row } from './rows.ts';
+import type { Bar, BenchResult, Row } from './rows.ts';
 
 /** `docs/bench.json` keeps runs by name; `bench.md` and `bench.svg` show them. */
 
@@ -47,7 +47,10 @@ function withFigures(text: string, runs: Readonly<Record<string, BenchResult>>):
   );
 }
 
-function section(name: string, { date, machine, model, command, differences, rows }: BenchResult) {
+function section(
+  name: string,
+  { date, machine, model, command, differences, rows, bars = [] }: BenchResult,
+): string {
   const pairs = (record: Readonly<Record<string, string | number>>): string =>
     Object.entries(record)
       .map(([key, value]) => `${key} ${value}`)
@@ -58,7 +61,15 @@ function section(name: string, { date, machine, model, command, differences, row
       `Largest difference from ours, as a part of the values' root mean square: ${pairs(differences)}`,
     );
   }
-  return [`### ${name}`, ...facts, table(rows)].join('\n\n');
+  const held = bars.length === 0 ? [] : [barTable(bars)];
+  return [`### ${name}`, ...facts, ...held, table(rows)].join('\n\n');
+}
+
+function barTable(bars: readonly Bar[]): string {
+  const lines = bars.map(
+    ({ what, measured, bar, met }) => `| ${what} | ${measured} | ${bar} | ${met ? 'yes' : 'no'} |`,
+  );
+  return ['| bar | measured | wanted | met |', '| --- | --- | --- | --- |', ...lines].join('\n');
 }
 
 function table(rows: readonly Row[]): string {

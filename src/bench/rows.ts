@@ -9,6 +9,14 @@ export interface Row {
   readonly ratio: number | null;
 }
 
+/** What a run is held against. */
+export interface Bar {
+  readonly what: string;
+  readonly measured: number;
+  readonly bar: string;
+  readonly met: boolean;
+}
+
 /** A whole run: where, what, and every row. */
 export interface BenchResult {
   readonly date: string;
@@ -18,6 +26,7 @@ export interface BenchResult {
   /** Largest difference of a logit or product from ours, as a part of their root mean square. */
   readonly differences: Readonly<Record<string, number>>;
   readonly rows: readonly Row[];
+  readonly bars?: readonly Bar[];
   /** Every measurement in milliseconds, so that spreads can be seen. */
   readonly samples: Readonly<Record<string, readonly number[]>>;
 }

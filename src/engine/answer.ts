@@ -15,6 +15,11 @@ import type { Session } from './session.ts';
 /** One answer to be given: a prompt, how to sample, and where to say what happens. */
 export interface AnswerPlan {
   readonly prompt: readonly number[];
+  /**
+   * A pass ends after so many tokens, 0 for anywhere: those before are kept between visits, and
+   * those after are computed by the same passes whether they were or not.
+   */
+  readonly prefix: number;
   readonly sampling: SamplingSettings;
   readonly seed: number;
   /** How many alternatives' log-probabilities beside each token's; undefined: none at all. */
@@ -76,23 +81,35 @@ async function prefill(session: Session, plan: AnswerPlan): Promise<Prefilled> {
 /** Logits after these tokens; computes those that the cache does not hold. */
 async function compute(
   session: Session,
-  { backend: current, onEvent, signal, expectedRate }: AnswerPlan,
+  { backend: current, prefix, onEvent, signal, expectedRate }: AnswerPlan,
   sequence: readonly number[],
 ): Promise<Prefilled> {
   const backend = current();
   const reusedTokens = session.reusable(sequence);
   const start = performance.now();
-  const onProgress = (done: number, total: number): void => {
+  const total = sequence.length - reusedTokens;
+  const onProgress = (done: number): void => {
     const rate = done === 0 ? expectedRate : perSecond(done, start);
     const remainingMs = rate === 0 ? null : Math.round(((total - done) * 1000) / rate);
     onEvent({ kind: 'prefill', done, total, remainingMs });
   };
   backend.truncate(reusedTokens);
-  onProgress(0, sequence.length - reusedTokens);
+  onProgress(0);
   let logits: Float32Array | null = null;
   try {
-    const options = { onProgress, ...(signal === undefined ? {} : { signal }) };
-    logits = await backend.prefill(sequence.slice(reusedTokens), options);
+    const cut = reusedTokens < prefix && prefix < sequence.length ? [prefix] : [];
+    let from = reusedTokens;
+    for (const to of [...cut, sequence.length]) {
+      const before = from - reusedTokens;
+      logits = null;
+      logits = await backend.prefill(sequence.slice(from, to), {
+        onProgress: (done) => {
+          onProgress(before + done);
+        },
+        ...(signal === undefined ? {} : { signal }),
+      });
+      from = to;
+    }
   } catch (error) {
     if (failureName(error) !== 'Cancelled') throw error;
   }

@@ -28,6 +28,8 @@ export interface Backend {
    * @throws RangeError for senseless settings; Failure PromptTooLong where `most` does not fit
    */
   run?(plan: RunPlan): TokenRun;
+  /** The KV cache as bytes; missing where it cannot be taken out. */
+  readonly rows?: CacheAccess;
   /** Forgets the KV cache from this position on. */
   truncate(position: number): void;
   /** Puts the task's gates in place and empties the KV cache. @returns elapsed milliseconds */
@@ -37,6 +39,21 @@ export interface Backend {
   /** Every position's logits [T, V] of tokens that start a sequence; empties the KV cache. */
   forwardAll(tokens: readonly number[]): Promise<{ readonly logits: Float32Array }>;
   dispose(): void;
+}
+
+/** Keys and values out of a backend, and back into one that computes the very same. */
+export interface CacheAccess {
+  /** All that they depend on beside weights, gates and tokens: backend, device, kernels, types. */
+  readonly identity: string;
+  /** Bytes that so many tokens make. */
+  bytes(tokens: number): number;
+  /**
+   * Those of the first tokens as they are when this is called; other calls need not wait for it.
+   * @throws RangeError for more tokens than there are; Failure DeviceLost
+   */
+  read(tokens: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Puts them in place of all that the cache holds. @throws RangeError for other sizes */
+  write(rows: Uint8Array<ArrayBuffer>, tokens: number): void;
 }
 
 export interface RunPlan {

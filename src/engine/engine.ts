@@ -1,4 +1,5 @@
 import { Failure } from '../failure.ts';
+import { sha256 } from '../format/hash.ts';
 import { parseManifest } from '../format/layout.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { PackageSource } from '../format/source.ts';
@@ -17,6 +18,7 @@ import type {
 import { answer, type Answered, type AnswerPlan } from './answer.ts';
 import type { Backend } from './backend.ts';
 import { describe } from './info.ts';
+import { KeptPrefixes, worthKeeping, type PrefixStore } from './kept-prefix.ts';
 import type { Constrainer, Constraint } from './constraint/constraint.ts';
 import { MOST_ALTERNATIVES } from './logprobs.ts';
 import type { OnnxRuntime } from './backends/onnx.ts';
@@ -47,6 +49,8 @@ export interface OpenOptions {
   readonly renewGpu?: () => Promise<GpuDevice>;
   /** Chooses the GPU's kernels by measurement, about a second at first; without it, the usual ones. */
   readonly measurements?: CalibrationStore;
+  /** Keeps keys and values of system texts between visits; without it they are computed anew. */
+  readonly prefixes?: PrefixStore;
   /** Loads what computes on the CPU: alone where there is no GPU, else where the GPU fails. */
   readonly cpu?: () => Promise<OnnxRuntime>;
 }
@@ -62,6 +66,8 @@ export interface EngineParts {
   readonly manifest: Manifest;
   readonly manifestBytes: number;
   readonly tokenizer: Tokenizer;
+  /** Null computes every prompt from its start. */
+  readonly kept?: KeptPrefixes | null;
 }
 
 /** One model, one conversation at a time: turns in, text out, token by token. */
@@ -70,7 +76,10 @@ export class Engine {
   readonly #manifestBytes: number;
   readonly #manifest: Manifest;
   readonly #tokenizer: Tokenizer;
+  readonly #kept: KeptPrefixes | null;
   readonly #session = new Session();
+  /** Settles when no answer is under way. */
+  #idle: Promise<void> = Promise.resolve();
   #checked: Checked;
   #running = false;
   #stopped = false;
@@ -87,6 +96,7 @@ export class Engine {
     this.#manifestBytes = parts.manifestBytes;
     this.#manifest = parts.manifest;
     this.#tokenizer = parts.tokenizer;
+    this.#kept = parts.kept ?? null;
   }
 
   /**
@@ -111,11 +121,12 @@ export class Engine {
       const sizes = `${tokenizer.vocab} pieces, the model ${manifest.config.vocab}`;
       throw new Failure('BadPackage', `tokenizer.json has ${sizes}`);
     }
-    const { cpu, renewGpu, measurements, selfTest = true } = options;
+    const { cpu, renewGpu, measurements, prefixes, selfTest = true } = options;
     const read = (file: string): Promise<Uint8Array> => source.read(file);
     const maker = makerFor({ manifest, read, selfTest, gpu, renewGpu, measurements, cpu, report });
     const first = await maker.first();
-    return new Engine({ first, maker, manifest, manifestBytes: bytes.length, tokenizer });
+    const kept = prefixes === undefined ? null : new KeptPrefixes(prefixes, await sha256(bytes));
+    return new Engine({ first, maker, manifest, manifestBytes: bytes.length, tokenizer, kept });
   }
 
   /** What a person may know of the package and of what computes it now. */
@@ -158,6 +169,8 @@ export class Engine {
     if (this.#running) throw new Failure('Busy', 'one answer at a time');
     if (this.#broken !== null) throw this.#broken;
     this.#running = true;
+    let ended = (): void => undefined;
+    this.#idle = new Promise((resolve) => (ended = resolve));
     this.#stopped = false;
     const recoveries: RecoveryCause[] = [];
     const recover = async (error: unknown): Promise<void> => {
@@ -166,21 +179,23 @@ export class Engine {
       recoveries.push(because);
       onEvent({ kind: 'recovery', because });
       await this.#replaceBackend(because);
-      this.#enter(request);
+      await this.#enter(request);
     };
     let constraint: Constraint | null = null;
     try {
       const prompt = this.#prompt(request);
       constraint = await this.#constraint(request);
-      const taskSwitchMs = this.#enter(request);
+      const taskSwitchMs = await this.#enter(request);
       const result = await this.#answer(prompt, request, { onEvent, recover, constraint }, signal);
       const { droppedQuestions } = prompt;
       const { name, variant, adapterName } = this.#backend;
       const ran = { backend: name, variant, adapter: adapterName };
+      void this.#kept?.keep(this.#backend, this.#session, () => this.#untilIdle());
       return { ...result, taskSwitchMs, droppedQuestions, ran, recoveries };
     } finally {
       constraint?.dispose();
       this.#running = false;
+      ended();
     }
   }
 
@@ -239,8 +254,11 @@ export class Engine {
     }
   }
 
-  /** Puts task and mode in place. @returns what a change took in milliseconds, 0 for none */
-  #enter({ task, routed: asked }: EngineRequest): number {
+  /**
+   * Puts task and mode in place, and the start of the task's prompts into the cache where it was
+   * kept. @returns what a change of the gates took in milliseconds, 0 for none
+   */
+  async #enter({ task, routed: asked }: EngineRequest): Promise<number> {
     const hasRouter = this.#manifest.adapter?.mode === 'routed';
     const routed = asked ?? hasRouter;
     if (routed && !hasRouter) {
@@ -251,7 +269,22 @@ export class Engine {
     if (hasRouter) this.#backend.setRouted(routed);
     const elapsedMs = this.#backend.setTask(task);
     this.#session.begin(task, routed);
+    const tokens = this.#prefixOf(task);
+    const restored = await this.#kept?.restore(this.#backend, { task, routed, tokens });
+    this.#session.holds(tokens.slice(0, restored ?? 0));
     return elapsedMs;
+  }
+
+  /** What every prompt of a task begins with: the system text, and what stands before a question. */
+  #prefixOf(task: string): readonly number[] {
+    const { tasks, template } = this.#manifest;
+    const system = tasks.find(({ id }) => id === task)?.system ?? '';
+    const parts = encodeParts(this.#tokenizer, template, system, []);
+    return [...parts.system, ...this.#tokenizer.encodeTemplate(template.user.prefix)];
+  }
+
+  async #untilIdle(): Promise<void> {
+    while (this.#running) await this.#idle;
   }
 
   /** Another backend in the place of one that failed. Nothing is known of its cache. */
@@ -268,7 +301,7 @@ export class Engine {
 
   async #answer(
     { tokens: prompt }: Prompt,
-    { sampling, seed, logprobs }: EngineRequest,
+    { task, sampling, seed, logprobs }: EngineRequest,
     hooks: Pick<AnswerPlan, 'onEvent' | 'recover' | 'constraint'>,
     signal: AbortSignal | undefined,
   ): Promise<Answered> {
@@ -281,7 +314,9 @@ export class Engine {
     const expectedRate = this.#prefillRate;
     const how = { sampling, seed, logprobs, stopIds, meanings, expectedRate };
     const backend = (): Backend => this.#backend;
-    const plan = { prompt, ...how, ...hooks, onDecodeStep, signal, backend };
+    const start = this.#kept === null ? [] : this.#prefixOf(task);
+    const prefix = worthKeeping(this.#backend, start) ? start.length : 0;
+    const plan = { prompt, prefix, ...how, ...hooks, onDecodeStep, signal, backend };
     try {
       const result = await answer(this.#session, plan);
       const { prefillTokensPerSecond: rate } = result;

@@ -42,6 +42,11 @@ export class Session {
     return same;
   }
 
+  /** Whether the cache begins with these tokens. */
+  startsWith(tokens: readonly number[]): boolean {
+    return tokens.every((token, i) => this.#tokens[i] === token);
+  }
+
   /** The cache holds these tokens now. */
   holds(tokens: readonly number[]): void {
     this.#tokens = [...tokens];

@@ -5,6 +5,7 @@ import { encodeChat } from '../text/template.ts';
 import { Tokenizer } from '../text/tokenizer.ts';
 import type { GenerateEvent, SamplingSettings, Turn } from '../worker/api.ts';
 import type { Backend, PrefillOptions, RunPlan, TokenRun } from './backend.ts';
+import type { PrefixStore } from './kept-prefix.ts';
 import { sample } from './sampler.ts';
 import { Engine, type EngineRequest } from './engine.ts';
 import type { RecoveryCause } from './recovery.ts';
@@ -218,3 +219,30 @@ export function setupOn<T extends ScriptedBackend>(
 
 export const textOf = (events: readonly GenerateEvent[]): string =>
   events.map((event) => (event.kind === 'piece' ? event.text : '')).join('');
+
+/** A browser's storage that outlives engines, and what they did with it. */
+export class KeptInMemory implements PrefixStore {
+  readonly records: Map<string, Uint8Array<ArrayBuffer>>;
+  readonly reads: string[] = [];
+  readonly removed: string[] = [];
+
+  constructor(records: readonly [string, Uint8Array<ArrayBuffer>][] = []) {
+    this.records = new Map(records);
+  }
+
+  read(name: string): Promise<Uint8Array<ArrayBuffer> | null> {
+    this.reads.push(name);
+    return Promise.resolve(this.records.get(name)?.slice() ?? null);
+  }
+
+  write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    this.records.set(name, bytes.slice());
+    return Promise.resolve();
+  }
+
+  remove(name: string): Promise<void> {
+    this.removed.push(name);
+    this.records.delete(name);
+    return Promise.resolve();
+  }
+}

@@ -46,6 +46,8 @@ export class Gpu {
   readonly #owner: GpuDevice;
   readonly #modules = new Map<string, Promise<GPUShaderModule>>();
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  /** Everything that was compiled: source with its prelude, overrides. */
+  readonly #compiled = new Set<string>();
   readonly #buffers: GPUBuffer[] = [];
 
   constructor(owner: GpuDevice) {
@@ -70,6 +72,7 @@ export class Gpu {
     const prelude = preludeOf(this.variant, types);
     const source = `${prelude} ${name}`;
     const key = `${source} ${JSON.stringify(constants)}`;
+    this.#compiled.add(`${key} ${wgsl}`);
     const pipeline = await remember(this.#pipelines, key, async () => {
       const module = await remember(this.#modules, source, () =>
         this.#compile(name, prelude + wgsl),
@@ -150,6 +153,16 @@ export class Gpu {
     }
     if (made.status === 'rejected') throw made.reason;
     return made.value;
+  }
+
+  /**
+   * Device, types, cut and every kernel that was compiled, in words: with the same, the same
+   * numbers come out.
+   */
+  get program(): string {
+    const { variant, cache, tuning } = this;
+    const how = JSON.stringify({ identity: this.#owner.identity, variant, cache, tuning });
+    return [how, ...[...this.#compiled].sort()].join('\n');
   }
 
   /** What WGSL offers on this device beyond its first version. */

@@ -1,11 +1,14 @@
 /**
  * Bugs to plant in the shaders, each of a kind that is easily made: the tests have to notice them.
- * `.ci/planted-bugs.mjs` runs a kernel's own tests and the known-answer test with every one of them.
+ * `.ci/planted-bugs.mjs` runs a kernel's own tests and the known-answer test with every one of them;
+ * the latter takes the usual way of every kernel, and so meets no bug that names a test.
  */
 export interface PlantedBug {
   /** File in `shaders/`, which is also the name of the kernel's test. */
   readonly kernel: string;
   readonly what: string;
+  /** The test in `src/gpu/kernels` for a way of running it that only some GPUs or settings take. */
+  readonly test?: string;
   /** Stands in the shader exactly once. */
   readonly find: string;
   readonly replace: string;
@@ -215,6 +218,48 @@ export const plantedBugs: readonly PlantedBug[] = [
     what: 'the highest id of equal ones',
     find: 'a.x > b.x || (a.x == b.x && a.y < b.y)',
     replace: 'a.x > b.x || (a.x == b.x && a.y > b.y)',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'half of the lanes of a subgroup are not added',
+    test: 'matvec_q4-cuts',
+    find: 'step < SUBGROUP; step *= 2',
+    replace: 'step * 2 < SUBGROUP; step *= 2',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'the sum of a subgroup is added for each of its lanes',
+    test: 'matvec_q4-cuts',
+    find: 'i < LANES; i += SUBGROUP',
+    replace: 'i < LANES; i++',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'zero point of 7 under bytes',
+    test: 'matvec_q4-cuts',
+    find: 'f32(8 * sum)',
+    replace: 'f32(7 * sum)',
+  },
+  {
+    kernel: 'kv_write',
+    what: 'the scale of a head from its first four values',
+    test: 'cache',
+    find: 'let at = source - column + i;',
+    replace: 'let at = source - column;',
+  },
+  {
+    kernel: 'attention',
+    what: 'values by the scales of keys',
+    test: 'cache',
+    find: 'return of_scale(values[SCALES + place]);',
+    replace: 'return of_scale(keys[SCALES + place]);',
+  },
+  {
+    kernel: 'attention_decode',
+    what: 'the new value by the scale of the new key',
+    test: 'cache',
+    find: 'new_value = of_cache(value) * sizes.y;',
+    replace: 'new_value = of_cache(value) * sizes.x;',
   },
 ];
 

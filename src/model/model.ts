@@ -4,6 +4,7 @@ import type { GpuDevice, Variant } from '../gpu/device.ts';
 import { Gpu } from '../gpu/gpu.ts';
 import type { SampleSettings } from '../gpu/kernels/sample_scores.ts';
 import { planAdapter } from './adapter.ts';
+import { CacheRows } from './cache-rows.ts';
 import { checkSizes, sizesOf } from './config.ts';
 import { createForward, type Forward, type ForwardParts } from './forward.ts';
 import { profile, type KernelTimes } from './profile.ts';
@@ -31,6 +32,7 @@ export class Model {
   readonly #parts: ForwardParts;
   readonly #forward: Forward;
   readonly #sampling: Sampling;
+  readonly #rows: CacheRows;
   /** One token of every part of the embedding table: its steps fetch whatever the GPU has chosen. */
   readonly #anyToken: readonly number[];
   readonly #tasks: ReadonlySet<string>;
@@ -55,6 +57,7 @@ export class Model {
     this.#parts = parts;
     this.#forward = forward;
     this.#sampling = sampling;
+    this.#rows = new CacheRows(parts.gpu, parts.sizes, parts.state);
     this.#anyToken = parts.weights.embed.parts.map(({ from }) => from);
     this.#tasks = new Set(manifest.tasks.map(({ id }) => id));
     this.#logits = new Float32Array(manifest.config.vocab);
@@ -179,6 +182,43 @@ export class Model {
       throw new RangeError(`cannot truncate ${this.#position} positions to ${position}`);
     }
     this.#position = position;
+  }
+
+  /** All that the numbers in the cache depend on beside weights, gates and tokens: a key for them. */
+  get program(): string {
+    return this.#gpu.program;
+  }
+
+  /** Bytes that `readCache` gives of so many tokens. */
+  cacheBytes(tokens: number): number {
+    return this.#rows.bytes(tokens);
+  }
+
+  /**
+   * Keys and values of the first tokens in the cache, as they are now: calls that follow at once
+   * change nothing in them, and need not wait.
+   * @throws RangeError for more tokens than there are; Failure DeviceLost
+   */
+  async readCache(tokens: number): Promise<Uint8Array<ArrayBuffer>> {
+    this.#checkIdle();
+    if (tokens > this.#position) {
+      throw new RangeError(`the cache holds ${this.#position} tokens, not ${tokens}`);
+    }
+    return this.#rows.read(tokens);
+  }
+
+  /**
+   * Empties the cache and puts keys and values in that `readCache` gave, on a model of the same
+   * weights, gates and `program`.
+   * @throws RangeError for bytes that are not those of so many tokens
+   */
+  writeCache(rows: Uint8Array<ArrayBuffer>, tokens: number): void {
+    this.#checkIdle();
+    this.#position = 0;
+    this.#checkRoom(tokens);
+    this.#rows.write(rows, tokens);
+    this.#position = tokens;
+    this.#logitsAt = 0;
   }
 
   /**

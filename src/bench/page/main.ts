@@ -25,5 +25,5 @@ globalThis.bench = {
   decode: (context, tokens) => loaded(engine).decode(context, tokens),
   matmuls: (tokens, repetitions) => loaded(engine).matmuls(tokens, repetitions),
   adapter: (context, tokens) => loaded(ours).adapter(context, tokens),
-  prepare: (context) => loaded(ours).prepare(context),
+  prepare: (short, long) => loaded(ours).prepare(short, long),
 };

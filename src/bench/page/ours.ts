@@ -1,6 +1,7 @@
 import type { Manifest } from '../../format/manifest.ts';
 import { requestGpu, type GpuDevice } from '../../gpu/device.ts';
 import { Model } from '../../model/model.ts';
+import { repeated } from '../../node/bench-work.ts';
 import { benchTokens, type AdapterCost, type Measured, type OurEngine } from '../engine.ts';
 import { fetchBytes, withoutAdapter } from './package.ts';
 import { createMatmuls, type Matmuls } from './ours-matmuls.ts';
@@ -20,8 +21,8 @@ class Ours implements OurEngine {
   readonly #model: Model;
   readonly #load: (manifest: Manifest) => Promise<Model>;
   readonly #matmuls: Matmuls;
-  /** Models whose caches are full up to a context. */
-  readonly #prepared = new Map<number, Model>();
+  /** Caches by the tokens that they hold. */
+  readonly #caches = new Map<number, Uint8Array<ArrayBuffer>>();
   #adapted: Model | null = null;
 
   constructor(
@@ -44,14 +45,20 @@ class Ours implements OurEngine {
     return prefill(this.#model, tokens);
   }
 
-  async prepare(context: number): Promise<Measured> {
-    const model = await this.#load(withoutAdapter(this.#manifest));
-    this.#prepared.set(context, model);
-    return prefill(model, benchTokens(context, this.#manifest.config.vocab));
+  async prepare(short: number, long: number): Promise<void> {
+    await this.prefill(benchTokens(short, this.#manifest.config.vocab));
+    const rows = await this.#model.readCache(short);
+    this.#caches.set(short, rows);
+    this.#caches.set(long, repeated(rows, this.#manifest, this.#owner.cache, short, long));
   }
 
   async decode(context: number, tokens: readonly number[]): Promise<Measured> {
-    return this.#decode(this.#prepared.get(context) ?? this.#model, context, tokens);
+    const rows = this.#caches.get(context);
+    if (rows !== undefined) {
+      this.#model.writeCache(rows, context);
+      await this.#owner.device.queue.onSubmittedWorkDone();
+    }
+    return this.#decode(this.#model, context, tokens);
   }
 
   async adapter(context: number, tokens: readonly number[]): Promise<AdapterCost> {

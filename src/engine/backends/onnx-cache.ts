@@ -65,6 +65,48 @@ export class OnnxCache {
     this.#length = length;
   }
 
+  /** Bytes that so many tokens make: f32 of every layer's keys, then values, head by head. */
+  bytes(tokens: number): number {
+    const { layers, kvHeads, headDim } = this.#shape;
+    return 2 * layers * kvHeads * tokens * headDim * 4;
+  }
+
+  /** A copy of the first tokens. */
+  read(tokens: number): Uint8Array<ArrayBuffer> {
+    if (tokens > this.#length) {
+      throw new RangeError(`the cache holds ${this.#length} tokens, not ${tokens}`);
+    }
+    const { kvHeads, headDim } = this.#shape;
+    const rows = new Float32Array(this.bytes(tokens) / 4);
+    let at = 0;
+    for (const { data } of Object.values(this.#tensors)) {
+      if (!(data instanceof Float32Array)) throw new Error('keys and values are not f32');
+      for (let head = 0; head < kvHeads; head++) {
+        const from = head * this.#length * headDim;
+        rows.set(data.subarray(from, from + tokens * headDim), at);
+        at += tokens * headDim;
+      }
+    }
+    return new Uint8Array(rows.buffer);
+  }
+
+  /** Puts in what `read` gave. @throws RangeError for another number of bytes */
+  write(rows: Uint8Array<ArrayBuffer>, tokens: number): void {
+    if (rows.length !== this.bytes(tokens)) {
+      throw new RangeError(`${rows.length} bytes for ${tokens} tokens`);
+    }
+    const { kvHeads, headDim } = this.#shape;
+    const values = new Float32Array(rows.slice().buffer); // at a multiple of four, and our own
+    const each = kvHeads * tokens * headDim;
+    let at = 0;
+    this.#tensors = this.#each(() => {
+      const part = values.slice(at, at + each);
+      at += each;
+      return new this.#tensor('float32', part, [1, kvHeads, tokens, headDim]);
+    });
+    this.#length = tokens;
+  }
+
   #each(make: (side: 'key' | 'value', layer: number) => Ort.Tensor): Tensors {
     const tensors: Record<string, Ort.Tensor> = {};
     for (let layer = 0; layer < this.#shape.layers; layer++) {

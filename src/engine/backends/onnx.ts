@@ -3,7 +3,7 @@ import { Failure } from '../../failure.ts';
 import type { Manifest } from '../../format/manifest.ts';
 import { fitsUnpacked } from '../../onnx/limits.ts';
 import { onnxModel } from '../../onnx/model.ts';
-import type { Backend, PrefillOptions } from '../backend.ts';
+import type { Backend, CacheAccess, PrefillOptions } from '../backend.ts';
 import { OnnxCache } from './onnx-cache.ts';
 
 /** Tokens of a prefill pass: stop is answered and progress told between passes. */
@@ -60,6 +60,7 @@ class OnnxBackend implements Backend {
   readonly name = 'onnx';
   readonly variant = 'f32';
   readonly adapterName: string;
+  readonly rows: CacheAccess;
   readonly #tensor: typeof Ort.Tensor;
   readonly #manifest: Manifest;
   readonly #session: Ort.InferenceSession;
@@ -73,7 +74,20 @@ class OnnxBackend implements Backend {
     this.#tensor = runtime.Tensor;
     this.#manifest = manifest;
     this.#session = session;
-    this.#cache = new OnnxCache(runtime.Tensor, manifest.config);
+    const cache = new OnnxCache(runtime.Tensor, manifest.config);
+    this.#cache = cache;
+    this.rows = {
+      identity: `onnx ${runtime.name}, passes of ${CHUNK}`,
+      bytes: (tokens) => cache.bytes(tokens),
+      read: (tokens) =>
+        new Promise((resolve) => {
+          resolve(cache.read(tokens));
+        }),
+      write: (rows, tokens) => {
+        this.#checkIdle();
+        cache.write(rows, tokens);
+      },
+    };
     this.setTask(manifest.tasks[0]?.id ?? '');
   }
 

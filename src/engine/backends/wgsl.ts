@@ -2,7 +2,7 @@ import { Failure, failureName } from '../../failure.ts';
 import type { Manifest } from '../../format/manifest.ts';
 import { hasEightBits, type GpuDevice } from '../../gpu/device.ts';
 import { Model } from '../../model/model.ts';
-import type { Backend, PrefillOptions, RunPlan, TokenRun } from '../backend.ts';
+import type { Backend, CacheAccess, PrefillOptions, RunPlan, TokenRun } from '../backend.ts';
 import { checkSettings } from '../sampler.ts';
 
 /** How long after an error the device may still say that it was lost. */
@@ -23,6 +23,7 @@ export async function openWgsl(
 /** Our own shaders. */
 class WgslBackend implements Backend {
   readonly name = 'wgsl';
+  readonly rows: CacheAccess;
   readonly #gpu: GpuDevice;
   readonly #model: Model;
   readonly #watch: LossWatch;
@@ -31,6 +32,17 @@ class WgslBackend implements Backend {
     this.#gpu = gpu;
     this.#model = model;
     this.#watch = watch;
+    this.rows = {
+      get identity() {
+        return `wgsl ${model.program}`;
+      },
+      bytes: (tokens) => model.cacheBytes(tokens),
+      // Nobody waits for it, and the watch is for what is waited for.
+      read: (tokens) => model.readCache(tokens),
+      write: (rows, tokens) => {
+        model.writeCache(rows, tokens);
+      },
+    };
   }
 
   get variant(): Backend['variant'] {
