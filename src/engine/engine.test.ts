@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { encodeChat } from '../text/template.ts';
 import type { Turn } from '../worker/api.ts';
 import { END, greedy, setup, textOf, tokenizer } from './testing.ts';
 
@@ -38,6 +39,17 @@ describe('an answer', () => {
     const [first] = events.slice(before);
     expect(first).toMatchObject({ kind: 'prefill', done: 0 });
     expect(first?.kind === 'prefill' && (first.remainingMs ?? -1)).toBeGreaterThanOrEqual(0);
+  });
+
+  it('begins with the system text of the request where there is one, not with that before', async () => {
+    const { ask, manifest } = setup('好');
+    const said = (system: string): number =>
+      encodeChat(tokenizer, manifest.template, system, [{ role: 'user', text: '问' }]).length;
+    expect((await ask('问')).promptTokens).toBe(said(''));
+    const { promptTokens, reusedTokens } = await ask('问', { system: '请用一句话回答。' });
+    expect(promptTokens).toBe(said('请用一句话回答。'));
+    expect(promptTokens).toBeGreaterThan(said(''));
+    expect(reusedTokens).toBeLessThan(said(''));
   });
 
   it('says on request how likely every token was, before penalties', async () => {

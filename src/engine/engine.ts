@@ -204,7 +204,7 @@ export class Engine {
   }
 
   /** The tokens that the model is given, once it is sure that they can be answered. */
-  #prompt({ task, turns, sampling, logprobs = 0 }: EngineRequest): Prompt {
+  #prompt({ task, turns, sampling, system, logprobs = 0 }: EngineRequest): Prompt {
     if (!Number.isInteger(logprobs) || logprobs < 0 || logprobs > MOST_ALTERNATIVES) {
       throw new RangeError(`logprobs ${logprobs}: from 0 to ${MOST_ALTERNATIVES}`);
     }
@@ -218,7 +218,7 @@ export class Engine {
     if (last === undefined || last.role !== 'user' || last.text.trim() === '') {
       throw new Failure('EmptyPrompt', 'the conversation does not end with a question');
     }
-    const parts = encodeParts(this.#tokenizer, template, info.system, turns);
+    const parts = encodeParts(this.#tokenizer, template, system ?? info.system, turns);
     const answer = Math.min(sampling.maxTokens, Math.floor(config.capacity * ANSWER_SHARE));
     const most = config.capacity - Math.max(SMALLEST_ANSWER, answer);
     const measured = {

@@ -27,5 +27,6 @@ export function describe(
     variant: backend.variant,
     adapter: backend.adapterName,
     selfTest,
+    data: manifest.provenance.data,
   };
 }

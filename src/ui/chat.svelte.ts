@@ -26,6 +26,8 @@ export interface ChatOptions {
   /** The sampling to use; null while there is no model to ask. */
   readonly sampling: () => SamplingSettings | null;
   readonly seed: () => number;
+  /** A system text in the place of the package's; '' for that one. */
+  readonly system?: () => string;
   /** The model that answers, to be kept with the answer. */
   readonly model?: () => string | null;
   /** Whom a new consultation is about. */
@@ -121,6 +123,21 @@ export class Chat {
     await this.#settle();
     this.#before = null;
     this.#take(new Thread(this.task, consultation));
+  }
+
+  /** Reads the consultation again: another window may have gone on with it. */
+  async readAgain(): Promise<void> {
+    const { thread } = this;
+    if (this.isRunning || thread.messages.length === 0) return;
+    try {
+      const kept = await this.#options.records.consultation(thread.id);
+      if (kept && this.thread === thread && !this.isRunning) {
+        this.#take(new Thread(this.task, kept));
+      }
+    } catch (error) {
+      if (failureName(error) === 'RecordsLocked') return;
+      this.notKept = troubleOf(error).name;
+    }
   }
 
   /** Takes everything that was said off the page: the records have been locked or deleted. */
@@ -309,7 +326,14 @@ export class Chat {
     try {
       if (this.#isStopping()) throw new Failure('Cancelled', 'stopped before it began');
       enterRisk('answer');
-      const request = { task: this.task, turns: prompt, sampling, seed: this.#options.seed() };
+      const system = this.#options.system?.() ?? '';
+      const request = {
+        task: this.task,
+        turns: prompt,
+        sampling,
+        seed: this.#options.seed(),
+        ...(system === '' ? {} : { system }),
+      };
       const result = await this.#options.engine.generate(request, onEvent);
       text = result.text === '' ? text : result.text;
       answer.facts = {

@@ -441,3 +441,37 @@ test('what is known of the child goes before the first question, is pinned, and 
   await chat.startAnew();
   expect(chat.facts).toBe('');
 });
+
+test('a system text goes along only where there is one', async () => {
+  const engine = new FakeEngine({});
+  let system = '';
+  const chat = new Chat({
+    task: 'medkqa',
+    engine,
+    records: new FakeRecords(),
+    sampling: () => fakeInfo.sampling,
+    seed: () => 1,
+    system: () => system,
+    request: new Frames().request,
+  });
+  chat.draft = '问';
+  await chat.send();
+  system = '请用一句话回答。';
+  chat.draft = '问';
+  await chat.send();
+  expect(engine.requests.map((request) => request.system)).toEqual([undefined, system]);
+});
+
+test('a consultation that went on elsewhere is read again', async () => {
+  const records = new FakeRecords();
+  const { chat, ask } = setUp({ answers: [['答']] }, records);
+  await ask('问');
+  const kept = await records.consultation(chat.thread.id);
+  if (kept === null) throw new Error('nothing is kept');
+  const other = setUp({ answers: [['又答']] }, records);
+  await other.chat.resume(kept);
+  await other.ask('又问');
+  expect(chat.questions).toEqual(['问']);
+  await chat.readAgain();
+  expect(chat.questions).toEqual(['问', '又问']);
+});

@@ -23,6 +23,8 @@ export const settingNames = [
   'repetitionPenalty',
   'maxTokens',
 ] as const satisfies readonly (keyof SamplingSettings)[];
+/** Characters of a system text: the model's memory is small. */
+export const LONGEST_SYSTEM = 500;
 export type SettingName = (typeof settingNames)[number];
 
 /** What the code released with the paper sets (hparams/generating_args.py), beside ours. */
@@ -42,6 +44,7 @@ const keptShape = v.object({
   topK: v.optional(v.nullable(v.number()), null),
   repetitionPenalty: v.nullable(v.number()),
   maxTokens: v.nullable(v.number()),
+  system: v.optional(v.string(), ''),
   seedIsFixed: v.boolean(),
   seed: v.number(),
 });
@@ -63,6 +66,8 @@ export class Settings {
     repetitionPenalty: null,
     maxTokens: null,
   });
+  /** A system text in the place of the package's own; '' for that one. */
+  system = $state('');
   seedIsFixed = $state(false);
   seed = $state(1);
   backend = $state<BackendChoice>('auto');
@@ -79,6 +84,7 @@ export class Settings {
     const kept = v.safeParse(keptShape, recallJson(KEY));
     if (!kept.success) return;
     for (const name of settingNames) this.changed[name] = within(name, kept.output[name]);
+    this.system = kept.output.system.slice(0, LONGEST_SYSTEM);
     this.seedIsFixed = kept.output.seedIsFixed;
     this.seed = within('seed', kept.output.seed) ?? 1;
   }
@@ -88,6 +94,11 @@ export class Settings {
     const next = within(name, value);
     if (next === null) return;
     this.changed[name] = next;
+    this.#keep();
+  }
+
+  setSystem(text: string): void {
+    this.system = text.trim().slice(0, LONGEST_SYSTEM);
     this.#keep();
   }
 
@@ -106,6 +117,7 @@ export class Settings {
   /** Back to what the package says; what computes stays. */
   reset(): void {
     for (const name of settingNames) this.changed[name] = null;
+    this.system = '';
     this.seedIsFixed = false;
     this.seed = 1;
     remember(KEY, null);
@@ -122,7 +134,8 @@ export class Settings {
   }
 
   #keep(): void {
-    const { seedIsFixed, seed } = this;
-    remember(KEY, JSON.stringify({ ...$state.snapshot(this.changed), seedIsFixed, seed }));
+    const { system, seedIsFixed, seed } = this;
+    const kept = { ...$state.snapshot(this.changed), system, seedIsFixed, seed };
+    remember(KEY, JSON.stringify(kept));
   }
 }

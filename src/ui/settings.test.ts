@@ -53,6 +53,16 @@ test('settings of an earlier edition, which knew fewer, are still read', () => {
   expect(new Settings().sampling(defaults)).toMatchObject({ topK: 20, topP: 1, maxTokens: 64 });
 });
 
+test('a system text is kept, trimmed and cut, and taken back with the rest', () => {
+  const settings = new Settings();
+  settings.setSystem(`  ${'长'.repeat(600)} `);
+  expect(settings.system).toHaveLength(500);
+  settings.setSystem(' 请用一句话回答。 ');
+  expect(new Settings().system).toBe('请用一句话回答。');
+  settings.reset();
+  expect(new Settings().system).toBe('');
+});
+
 test('what is no number changes nothing', () => {
   const settings = new Settings();
   settings.set('temperature', Number.NaN);

@@ -69,6 +69,7 @@ export class Workspace {
         records,
         sampling: () => (this.canAsk(task) ? this.#sampling() : null),
         seed: () => this.settings.nextSeed(),
+        system: () => this.settings.system,
         model: () => this.loader.info?.id ?? null,
         child: () => this.child,
         onkept: () => void this.ledger.refresh(),
@@ -132,6 +133,13 @@ export class Workspace {
   choose(task: TaskName): void {
     this.task = task;
     remember('task', task);
+  }
+
+  /** Takes the model from the window that uses it, with what was said there. */
+  async takeOver(): Promise<void> {
+    await this.loader.takeOver();
+    await Promise.all(taskNames.map((name) => this.chats[name].readAgain()));
+    await this.ledger.refresh();
   }
 
   /** Lets something else compute; the model is loaded anew once no answer is running. */

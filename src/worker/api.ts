@@ -52,6 +52,12 @@ export interface ModelInfo {
   readonly adapter: string; // the GPU's name, or the CPU with its runtime
   /** How far the known-answer test was from its record; null where the package has none. */
   readonly selfTest: { readonly maxLogitDifference: number; readonly tolerance: number } | null;
+  /** What it was trained on, as far as the package says. */
+  readonly data: readonly {
+    readonly source: string;
+    readonly licence: string;
+    readonly records: number;
+  }[];
   /** Files that had to come over the network this time. */
   readonly fetched: readonly string[];
 }
@@ -80,6 +86,8 @@ export interface GenerateRequest {
   readonly turns: readonly Turn[]; // ends with a user turn
   readonly sampling: SamplingSettings;
   readonly seed: number;
+  /** A system text in the place of the task's own; left out, the package decides. */
+  readonly system?: string;
   /** Log-probabilities of every token, and of so many likeliest ones beside it (0 to 20). */
   readonly logprobs?: number;
   readonly format?: OutputFormat;

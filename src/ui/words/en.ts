@@ -127,6 +127,9 @@ export const en: Words = {
     penaltyHelp: '1 = off; slightly above 1 repeats less.',
     maxTokens: 'Longest answer in tokens',
     maxTokensHelp: 'A token is about one or two Chinese characters.',
+    system: 'System prompt',
+    systemHelp:
+      'Told to the model before everything else; empty for the package’s own. The small model was trained without one and may ignore it.',
     seed: 'Random seed',
     seedRandom: 'New each time',
     seedFixed: 'Fixed',

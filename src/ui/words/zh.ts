@@ -120,6 +120,9 @@ export const zh = {
     penaltyHelp: '1 = 不惩罚；略大于 1 可减少重复的话。',
     maxTokens: '回答最长词元数',
     maxTokensHelp: '一个词元大约是一两个汉字。',
+    system: '系统提示词',
+    systemHelp:
+      '放在对话最前面的说明；留空则用模型包自带的。这个小模型训练时没有用过它，可能不起作用。',
     seed: '随机种子',
     seedRandom: '每次随机',
     seedFixed: '固定',
