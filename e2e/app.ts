@@ -1,6 +1,14 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, test as base, type Locator, type Page } from '@playwright/test';
+import {
+  type BrowserContext,
+  expect,
+  test as base,
+  type Locator,
+  type Page,
+} from '@playwright/test';
 import { AppServer, type Backend } from './server.ts';
 
 /** The page as a person sees it. Nothing here knows how it is made. */
@@ -167,13 +175,33 @@ async function watchText(page: Page): Promise<readonly string[]> {
   return found;
 }
 
+/** A browser's profile on disk: what is started on it finds what was kept there before. */
+interface Profile {
+  readonly folder: string;
+  start(): Promise<BrowserContext>;
+}
+
 /** A server and a page for each test; a page that throws, or shows U+FFFD, fails its test. */
-export const test = base.extend<{ isolated: boolean; server: AppServer; app: App }>({
+export const test = base.extend<{
+  isolated: boolean;
+  server: AppServer;
+  app: App;
+  profile: Profile;
+}>({
   isolated: [false, { option: true }],
   server: async ({ isolated }, use) => {
     const server = await AppServer.start({ isolated });
     await use(server);
     await server.close();
+  },
+  profile: async ({ playwright }, use, info) => {
+    const folder = await mkdtemp(join(tmpdir(), 'pediatricsgpt-'));
+    const { launchOptions } = info.project.use;
+    await use({
+      folder,
+      start: () => playwright.chromium.launchPersistentContext(folder, launchOptions),
+    });
+    await rm(folder, { recursive: true, force: true });
   },
   app: async ({ page, server }, use) => {
     const errors: string[] = [];

@@ -1,5 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { App, expect, test } from './app.ts';
@@ -122,38 +121,31 @@ test('a pause keeps what has come, and only the rest is served later', async ({ 
 });
 
 test('a browser that is killed in mid-download is served only what is missing', async ({
-  playwright,
+  profile,
   server,
-}, info) => {
-  const profile = await mkdtemp(join(tmpdir(), 'pediatricsgpt-'));
-  const { launchOptions } = info.project.use;
-  const start = () => playwright.chromium.launchPersistentContext(profile, launchOptions);
-  try {
-    const first = await start();
-    const app = new App(await first.newPage(), server);
-    const shard = '/models/tiny/shard-00000.bin';
-    server.break(shard, 'trickle');
-    await app.open('tiny');
-    // Bytes of the first seconds are flushed; those of the last one may be lost.
-    await expect.poll(() => server.served(shard), { timeout: 30_000 }).toBeGreaterThan(90_000);
-    const closed = first.waitForEvent('close');
-    process.kill(await browserOf(profile), 'SIGKILL');
-    await closed;
-    server.repair();
-    server.forget();
-    const second = await start();
-    const again = new App(await second.newPage(), server);
-    await again.openReady('tiny');
-    const asked = server.log.filter(({ path }) => path.startsWith('/models/tiny/'));
-    const files = asked.filter(({ path }) => !path.endsWith('manifest.json'));
-    const resumed = files.find(({ path }) => path === shard);
-    expect(resumed?.from).toBeGreaterThan(20_000);
-    // What was whole before is not served again.
-    expect(files.filter(({ path }) => path.endsWith('tokenizer.json'))).toEqual([]);
-    await second.close();
-  } finally {
-    await rm(profile, { recursive: true, force: true });
-  }
+}) => {
+  const first = await profile.start();
+  const app = new App(await first.newPage(), server);
+  const shard = '/models/tiny/shard-00000.bin';
+  server.break(shard, 'trickle');
+  await app.open('tiny');
+  // Bytes of the first seconds are flushed; those of the last one may be lost.
+  await expect.poll(() => server.served(shard), { timeout: 30_000 }).toBeGreaterThan(90_000);
+  const closed = first.waitForEvent('close');
+  process.kill(await browserOf(profile.folder), 'SIGKILL');
+  await closed;
+  server.repair();
+  server.forget();
+  const second = await profile.start();
+  const again = new App(await second.newPage(), server);
+  await again.openReady('tiny');
+  const asked = server.log.filter(({ path }) => path.startsWith('/models/tiny/'));
+  const files = asked.filter(({ path }) => !path.endsWith('manifest.json'));
+  const resumed = files.find(({ path }) => path === shard);
+  expect(resumed?.from).toBeGreaterThan(20_000);
+  // What was whole before is not served again.
+  expect(files.filter(({ path }) => path.endsWith('tokenizer.json'))).toEqual([]);
+  await second.close();
 });
 
 /** The process of the browser that has this profile; its children have a type. */

@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { App, expect, test } from './app.ts';
 import { goldenOf } from './golden.ts';
 
@@ -12,30 +9,20 @@ async function expectGoldenAnswer(app: App): Promise<void> {
   expect(await app.ask(prompt)).toBe(text);
 }
 
-test('a browser started anew answers with the model files gone', async ({
-  playwright,
-  server,
-}, info) => {
-  const profile = await mkdtemp(join(tmpdir(), 'pediatricsgpt-'));
-  const { launchOptions } = info.project.use;
-  const start = () => playwright.chromium.launchPersistentContext(profile, launchOptions);
-  try {
-    const first = await start();
-    await new App(await first.newPage(), server).openReady('tiny');
-    await first.close();
-    expect(server.requests('/models/').length).toBeGreaterThan(2);
+test('a browser started anew answers with the model files gone', async ({ profile, server }) => {
+  const first = await profile.start();
+  await new App(await first.newPage(), server).openReady('tiny');
+  await first.close();
+  expect(server.requests('/models/').length).toBeGreaterThan(2);
 
-    server.break('/models/', 'missing');
-    server.log.length = 0;
-    const second = await start();
-    const app = new App(await second.newPage(), server);
-    await app.openReady('tiny');
-    await expectGoldenAnswer(app);
-    expect(server.requests('/models/')).toEqual([]);
-    await second.close();
-  } finally {
-    await rm(profile, { recursive: true, force: true });
-  }
+  server.break('/models/', 'missing');
+  server.log.length = 0;
+  const second = await profile.start();
+  const app = new App(await second.newPage(), server);
+  await app.openReady('tiny');
+  await expectGoldenAnswer(app);
+  expect(server.requests('/models/')).toEqual([]);
+  await second.close();
 });
 
 test('a flipped byte in storage costs one shard, and nobody notices', async ({

@@ -1,6 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { App, expect, test } from './app.ts';
 import { goldenOf } from './golden.ts';
@@ -12,36 +10,29 @@ const { prompt, text } = goldenOf('tiny', 'medkqa');
 const dist = (path: string): string => fileURLToPath(new URL(`../dist/${path}`, import.meta.url));
 
 test('after the first visit a browser started anew answers with the server dead', async ({
-  playwright,
+  profile,
   server,
-}, info) => {
-  const profile = await mkdtemp(join(tmpdir(), 'pediatricsgpt-'));
-  const { launchOptions } = info.project.use;
-  const start = () => playwright.chromium.launchPersistentContext(profile, launchOptions);
-  try {
-    const first = await start();
-    const visit = new App(await first.newPage(), server);
-    await visit.openReady('tiny');
-    await visit.stored();
-    await first.close();
+}) => {
+  const first = await profile.start();
+  const visit = new App(await first.newPage(), server);
+  await visit.openReady('tiny');
+  await visit.stored();
+  await first.close();
 
-    server.break('/', 'dead');
-    server.log.length = 0;
-    const second = await start();
-    const app = new App(await second.newPage(), server);
-    await app.openReady('tiny');
-    await app.greedy(32);
-    expect(await app.ask(prompt)).toBe(text);
-    // The way without a GPU too: its files were stored, although nobody has needed them yet.
-    await app.openReady('tiny', 'cpu');
-    expect(await app.backend()).toBe('onnx');
-    // Chromium asks for the page beside its service worker, and for a newer one of these.
-    const asked = server.log.map(({ path }) => path);
-    expect(asked.filter((path) => path !== '/sw.js' && path !== '/')).toEqual([]);
-    await second.close();
-  } finally {
-    await rm(profile, { recursive: true, force: true });
-  }
+  server.break('/', 'dead');
+  server.log.length = 0;
+  const second = await profile.start();
+  const app = new App(await second.newPage(), server);
+  await app.openReady('tiny');
+  await app.greedy(32);
+  expect(await app.ask(prompt)).toBe(text);
+  // The way without a GPU too: its files were stored, although nobody has needed them yet.
+  await app.openReady('tiny', 'cpu');
+  expect(await app.backend()).toBe('onnx');
+  // Chromium asks for the page beside its service worker, and for a newer one of these.
+  const asked = server.log.map(({ path }) => path);
+  expect(asked.filter((path) => path !== '/sw.js' && path !== '/')).toEqual([]);
+  await second.close();
 });
 
 test('on a plain host the page is isolated after one reload, and every answer has the policy', async ({

@@ -4,6 +4,7 @@ import { startOffline } from './offline/register.ts';
 import App from './ui/App.svelte';
 import { backendOf } from './ui/backend-choice.ts';
 import { browserRecords } from './ui/consult/records.ts';
+import { firstEnglish } from './ui/language.svelte.ts';
 import { modelFolder } from './ui/model-folder.ts';
 import { leaveRiskWithPage } from './ui/risk.ts';
 import './ui/style.css';
@@ -30,6 +31,7 @@ mount(App, {
       folder: () => modelFolder(location.href),
       backend: backendOf(location.href),
       languages: navigator.languages,
+      english: await firstEnglish(navigator.languages),
     },
     ...offline,
   },

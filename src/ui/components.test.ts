@@ -28,6 +28,7 @@ function options(script: Script = {}, languages = ['zh-CN']) {
     records: new FakeRecords(),
     folder: () => 'http://localhost/models/nano/',
     languages,
+    english: en,
   };
 }
 
@@ -62,7 +63,7 @@ test.each([...failureNames, 'Bug'] as const)(
       name === 'Bug' ? new TypeError('inner detail') : new Failure(name, 'inner detail');
     const trouble = troubleOf(error);
     for (const [tag, words] of [['zh', zh] as const, ['en', en] as const]) {
-      const language = new Language([tag]);
+      const language = new Language([tag], en);
       localStorage.clear();
       const { body } = render(FailureNote, {
         props: { trouble, language, onretry: () => undefined },

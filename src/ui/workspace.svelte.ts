@@ -9,6 +9,7 @@ import { Loader } from './loader.svelte.ts';
 import { recall, remember } from './memory.ts';
 import { Settings } from './settings.svelte.ts';
 import { type TaskName, taskNames } from './tasks.ts';
+import type { Words } from './words/zh.ts';
 
 /** What is typed is kept and looked at after this pause. */
 const PAUSE_MS = 250;
@@ -21,6 +22,8 @@ export interface WorkspaceOptions {
   readonly records: RecordStore;
   readonly folder: () => string;
   readonly languages: readonly string[];
+  /** The English words, where the page begins in English. */
+  readonly english?: Words | null;
   /** What shall compute in this visit; left out or null, what was kept. */
   readonly backend?: BackendChoice | null;
 }
@@ -43,8 +46,15 @@ export class Workspace {
     () => taskNames.find((name) => this.chats[name].isRunning) ?? null,
   );
 
-  constructor({ engine, records, folder, languages, backend = null }: WorkspaceOptions) {
-    this.language = new Language(languages);
+  constructor({
+    engine,
+    records,
+    folder,
+    languages,
+    english = null,
+    backend = null,
+  }: WorkspaceOptions) {
+    this.language = new Language(languages, english);
     this.settings = new Settings(backend);
     this.loader = new Loader(engine, folder, () => this.settings.backend);
     const watched: ChatOptions['engine'] = {

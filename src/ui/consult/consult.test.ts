@@ -34,7 +34,7 @@ const draft = {
 async function setUp(script: Script = {}, records = new FakeRecords(), languages = ['zh-CN']) {
   const engine = new FakeEngine(script);
   const folder = (): string => 'http://localhost/models/nano/';
-  const workspace = new Workspace({ engine, records, folder, languages });
+  const workspace = new Workspace({ engine, records, folder, languages, english: en });
   await workspace.start();
   const ask = async (text: string): Promise<void> => {
     workspace.chat.draft = text;

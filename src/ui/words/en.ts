@@ -1,4 +1,5 @@
 import { failuresEn } from './failures-en.ts';
+import { noGpuEn } from './no-gpu.ts';
 import type { Words } from './zh.ts';
 
 /** Everything the page says, in English. */
@@ -460,16 +461,7 @@ export const en: Words = {
     expand: 'Show again what to do',
     source: 'after {{source}}, not clinically reviewed',
   },
-  noGpu: {
-    title: 'This browser cannot run the model on a graphics device',
-    text: 'The settings ask for WebGPU, and no graphics adapter is available here.',
-    cpu: 'Choose by itself: use the processor',
-    step1: 'Update Chrome or Edge to 121 or newer; on Android use Chrome on Android 12 or newer.',
-    step2:
-      'Open chrome://gpu and look at the line WebGPU: it should say “Hardware accelerated”. Turn on “Use graphics acceleration” in the settings.',
-    step3: 'Update the graphics driver and restart the browser, or use another phone or computer.',
-    still: 'Without a model, the box below still checks for danger signs.',
-  },
+  noGpu: noGpuEn,
   models: {
     lead: 'Models are kept in this browser, on this device. Once installed they need no network.',
     here: 'Models',

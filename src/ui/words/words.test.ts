@@ -1,7 +1,7 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { failureNames } from '../../failure.ts';
 import { findDangerSigns } from '../../safety/danger-signs.ts';
-import { Language } from '../language.svelte.ts';
+import { firstEnglish, Language } from '../language.svelte.ts';
 import { taskNames } from '../tasks.ts';
 import { FakeStorage } from '../testing/fake-storage.ts';
 import { en } from './en.ts';
@@ -82,16 +82,19 @@ test.each([
   [['fr-FR'], 'zh-CN'],
   [[], 'zh-CN'],
 ])('a browser that asks for %j gets %s', (preferred, expected) => {
-  expect(new Language(preferred).current).toBe(expected);
+  expect(new Language(preferred, en).current).toBe(expected);
 });
 
-test('the chosen language is remembered and speaks', () => {
+test('the chosen language is remembered and speaks', async () => {
   const language = new Language(['zh-CN']);
   expect(language.t('chat.send')).toBe('发送');
-  language.toggle();
+  await language.toggle();
   expect(language.t('chat.send')).toBe('Send');
   expect(language.t('load.bytes', { done: 1, total: 2, doneBytes: 3, totalBytes: 4 })).toBe(
     '1 / 2 MB (3 / 4 bytes)',
   );
-  expect(new Language(['zh-CN']).current).toBe('en');
+  expect(await firstEnglish(['zh-CN'])).toBe(en);
+  expect(new Language(['zh-CN'], en).current).toBe('en');
+  await language.toggle();
+  expect(await firstEnglish(['en'])).toBeNull();
 });

@@ -1,4 +1,5 @@
 import { failuresZh } from './failures-zh.ts';
+import { noGpuZh } from './no-gpu.ts';
 
 /** Everything the page says, in simplified Chinese. `en.ts` has the same keys: the type says so. */
 export const zh = {
@@ -432,16 +433,7 @@ export const zh = {
     expand: '再看一遍该做什么',
     source: '参考 {{source}}，未经临床审核',
   },
-  noGpu: {
-    title: '这个浏览器不能用显卡运行模型',
-    text: '设置里选了用显卡（WebGPU）计算，而这里没有可用的显卡适配器。',
-    cpu: '改为自动，用处理器计算',
-    step1: '把 Chrome 或 Edge 更新到 121 或更新的版本；安卓请用 Android 12 以上的 Chrome。',
-    step2:
-      '在地址栏打开 chrome://gpu，看 WebGPU 一行是否为“Hardware accelerated”；在设置里打开“使用图形加速”。',
-    step3: '更新显卡驱动后重启浏览器，或换一台手机或电脑。',
-    still: '没有模型时，下面的输入框仍会检查危险信号。',
-  },
+  noGpu: noGpuZh,
   models: {
     lead: '模型保存在这台设备的浏览器里，装好以后不需要网络。',
     here: '模型',
