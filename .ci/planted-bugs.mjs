@@ -49,13 +49,16 @@ const asked = process.argv.slice(2).map(Number);
 const chosen = asked.length === 0 ? bugs : bugs.filter(({ number }) => asked.includes(number));
 if (asked.length === 0 && (await fails('', KNOWN)))
   throw new Error('the known-answer test fails without a bug');
+const all = asked.length === 0;
+const usual = chosen.filter(({ test }) => test === undefined).length;
 let missed = 0;
 let known = 0;
 for (const { number, kernel, what, test } of chosen) {
   const file = `src/gpu/kernels/${test ?? kernel}.test.ts`;
   const [byKernel, byKnown] = await Promise.all([
     fails(number, file),
-    test === undefined && fails(number, KNOWN),
+    // Once half of them are caught there is nothing left to show.
+    test === undefined && (!all || known * 2 < usual) && fails(number, KNOWN),
   ]);
   missed += byKernel ? 0 : 1;
   known += byKnown ? 1 : 0;
@@ -66,10 +69,8 @@ for (const { number, kernel, what, test } of chosen) {
   console.log(`${number} ${kernel}: ${what}: ${who.filter(Boolean).join(', ')}`);
 }
 rmSync(folder, { recursive: true });
-const usual = chosen.filter(({ test }) => test === undefined).length;
 console.log(
-  `${chosen.length} bugs, ${missed} missed by kernel tests; ${known} of ${usual} on the usual way caught by the known-answer test alone`,
+  `${chosen.length} bugs, ${missed} missed by kernel tests; ${all ? 'at least ' : ''}${known} of ${usual} on the usual way caught by the known-answer test alone`,
 );
-const all = asked.length === 0;
 if (chosen.length === 0 || (all && chosen.length < 12) || missed > 0) process.exit(1);
 if (all && known * 2 < usual) process.exit(1);
