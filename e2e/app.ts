@@ -42,12 +42,16 @@ export class App {
     this.server = server;
   }
 
-  /** Opens the page as somebody who has agreed to its terms before. */
-  async open(model?: string, backend?: Backend): Promise<void> {
+  /** Whoever opens the page has agreed to its terms before. */
+  async agree(): Promise<void> {
     await this.page.addInitScript(() => {
       const given = { version: 1, role: 'research', date: '2026-11-01T00:00:00.000Z' };
       localStorage.setItem('pediatricsgpt.consent', JSON.stringify(given));
     });
+  }
+
+  async open(model?: string, backend?: Backend): Promise<void> {
+    await this.agree();
     await this.page.goto(this.server.url(model, backend));
     // The first visit to this host is loaded once more: see src/offline/register.ts.
     await this.page.waitForFunction(() => globalThis.crossOriginIsolated);

@@ -21,7 +21,8 @@ test('without WebGPU the model answers on the CPU as PyTorch does, also when its
   await app.choose('medkqa');
   expect(await app.ask(nano.prompt)).toBe(nanoText(16));
   await expect(app.part('answer-facts')).toContainText('CPU, onnxruntime-web');
-  await expect(app.part('answer-facts')).toContainText('1 thread');
+  // The service worker makes a plain host's page isolated: it may have threads.
+  await expect(app.part('answer-facts')).toContainText(/[2-4] threads/);
   // Its own files came from this site, once each, and nothing but what is used.
   const wasm = server.requests('/assets/').filter((path) => path.endsWith('.wasm'));
   expect(wasm).toHaveLength(1);

@@ -45,7 +45,9 @@ test('a full storage is told as StorageFull', async ({ app, page, server }) => {
   const devtools = await page.context().newCDPSession(page);
   const origin = new URL(server.url()).origin;
   await devtools.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 100_000 });
-  await app.open('tiny');
+  // No room for the service worker either: the page goes on without one.
+  await app.agree();
+  await page.goto(server.url('tiny'));
   await messages(app, 'StorageFull');
 });
 
