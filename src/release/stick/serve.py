@@ -36,12 +36,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def main():
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else PORT
+    named = [argument for argument in sys.argv[1:] if argument.isdecimal()]
+    port = int(named[0]) if named else PORT
     if not (APP / "index.html").is_file():
         sys.exit("找不到 app 文件夹：请把整个文件夹一起复制。 The folder app is missing: copy all of it.")
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         sys.exit(
             f"端口 {port} 不能用（{error}）。程序可能已经在运行：请打开 http://localhost:{port}\n"
             f"Port {port} cannot be used. It may be running already: open http://localhost:{port}"

@@ -1,6 +1,6 @@
 /** The browser's offer to install the app; it comes once, unasked, and can be used later. */
 interface InstallOffer extends Event {
-  prompt(): Promise<{ readonly outcome: 'accepted' | 'dismissed' }>;
+  prompt(): Promise<unknown>;
 }
 
 export class InstallPrompt {
@@ -29,11 +29,11 @@ export class InstallPrompt {
     return this.#offer !== null;
   }
 
-  /** Lets the browser ask; an offer can be used once. */
+  /** Lets the browser ask. An offer can be used once; after a no it may make another. */
   async install(): Promise<void> {
     const offer = this.#offer;
     this.#offer = null;
-    if (offer !== null && (await offer.prompt()).outcome === 'dismissed') this.#offer = offer;
+    await offer?.prompt();
   }
 }
 

@@ -32,6 +32,8 @@ test('who says no may say yes later', async () => {
   prompt.follow(window);
   window.dispatchEvent(offer('dismissed'));
   await prompt.install();
+  expect(prompt.canInstall).toBe(false); // that offer is used up
+  window.dispatchEvent(offer('accepted'));
   expect(prompt.canInstall).toBe(true);
 });
 

@@ -6,8 +6,10 @@ import {
   daysBetween,
   emptyIntake,
   fromChild,
+  inDays,
   intakeProblems,
   intakeText,
+  inYears,
   LONGEST,
 } from './intake.ts';
 
@@ -105,4 +107,19 @@ test('whatever is typed stays in one line', () => {
       expect(intakeText({ ...emptyIntake, symptoms, drugs })).not.toMatch(/[\n\r]/);
     }),
   );
+});
+
+test.each([
+  [{ years: 0, months: 0 }, null, 0], // a newborn, typed
+  [{ years: null, months: 8 }, null, 244],
+  [{ years: null, months: null }, null, null],
+  [{ years: 1, months: 1 }, 400, 400], // untouched: the exact days
+  [{ years: 1, months: 2 }, 400, 426], // changed by a month
+  [{ years: null, months: null }, 400, null], // emptied
+])('%j with %j before is %j days', (form, before, days) => {
+  expect(inDays(form, before)).toBe(days);
+});
+
+test('what a form shows of an age is that age', () => {
+  for (let days = 0; days < 6600; days += 1) expect(inDays(inYears(days), days)).toBe(days);
 });

@@ -63,6 +63,26 @@ export function daysBetween(from: string, to: string): number {
   return Math.max(0, Math.round((Date.parse(to) - Date.parse(from)) / day));
 }
 
+/** An age as a form asks for it; null where nothing is filled in. */
+export interface YearsAndMonths {
+  readonly years: number | null;
+  readonly months: number | null;
+}
+
+export function inYears(days: number | null): YearsAndMonths {
+  if (days === null) return { years: null, months: null };
+  const years = Math.floor(days / 365.25);
+  return { years, months: Math.floor((days - years * 365.25) / 30.4375) };
+}
+
+/** An age in days; where the form shows what it showed before, the exact days of before. */
+export function inDays({ years, months }: YearsAndMonths, before: number | null): number | null {
+  const shown = inYears(before);
+  if (years === shown.years && months === shown.months) return before;
+  if (years === null && months === null) return null;
+  return Math.round((years ?? 0) * 365.25 + (months ?? 0) * 30.4375);
+}
+
 /** An age as it is said: days in the first month, months in the first two years, then years. */
 export function ageText(days: number): string {
   if (days < 28) return `${days}天`;
