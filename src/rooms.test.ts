@@ -55,12 +55,14 @@ describe('imports follow docs/architecture.md', () => {
 
   it.each([
     ['ui', 'comlink'],
+    ['engine', '@mlc-ai/web-llm'],
+    ['ui', '@mlc-ai/web-llm'],
     ['engine', 'idb-keyval'],
     ['store', 'svelte/store'],
     ['model', 'webgpu'],
     ['gpu', 'node:fs'],
     ['format', 'node:crypto'],
-    ['safety', 'i18next'],
+    ['safety', '@solid-primitives/i18n'],
   ])('%s may not use the package %s', async (room, name) => {
     expect(await complaints(room, `import '${name}';\n`)).not.toEqual([]);
   });

@@ -1,4 +1,4 @@
-import { createInstance, type i18n, type TFunction } from 'i18next';
+import { flatten, type TemplateResolver, type Translator, translator } from '@solid-primitives/i18n';
 import { recall, remember } from './memory.ts';
 import { type Words, zh } from './words/zh.ts';
 
@@ -21,30 +21,38 @@ export async function firstEnglish(preferred: readonly string[]): Promise<Words 
   return wanted(preferred) === 'en' ? loadEnglish() : null;
 }
 
+/** Says a key of `words/zh.ts`, with what stands in its braces. */
+export type Say = Translator<ReturnType<typeof flatten<Words>>>;
+
+/**
+ * Puts the arguments in the places of a text. The library's own resolver would read `$&` in a child's nickname as a part of a
+ * pattern, and braces in it as a place for the next argument.
+ */
+const fill: TemplateResolver = (template, ...[args]) =>
+  template.replace(/\{\{(\w+)\}\}/g, (place, name: string) =>
+    String((args as Record<string, unknown> | undefined)?.[name] ?? place),
+  );
+
+const sayIn = (words: Words): Say => {
+  const flat = flatten(words);
+  return translator(() => flat, fill);
+};
+
 /** The language of the page: chosen once, remembered on this device. */
 export class Language {
   current = $state<LanguageCode>('zh-CN');
-  readonly #i18n: i18n = createInstance();
-  readonly #chinese: TFunction;
-  #english: TFunction | null = null;
+  readonly #chinese = sayIn(zh);
+  #english: Say | null = null;
 
   /** `english`: what `firstEnglish` gave; without it the page begins in Chinese. */
   constructor(preferred: readonly string[], english: Words | null = null) {
-    void this.#i18n.init({
-      initAsync: false, // the words are here: nothing to wait for
-      showSupportNotice: false,
-      fallbackLng: 'zh-CN',
-      interpolation: { escapeValue: false }, // Svelte writes text nodes
-      resources: { 'zh-CN': { translation: zh } },
-    });
-    this.#chinese = this.#i18n.getFixedT('zh-CN');
     if (english === null) return;
-    this.#learn(english);
+    this.#english = sayIn(english);
     this.current = wanted(preferred);
   }
 
   /** Says a key of `words/zh.ts` in the current language. */
-  get t(): TFunction {
+  get t(): Say {
     return this.current === 'en' ? (this.#english ?? this.#chinese) : this.#chinese;
   }
 
@@ -55,13 +63,8 @@ export class Language {
 
   /** @throws where English is wanted and does not come: the language stays as it is */
   async toggle(): Promise<void> {
-    if (this.current === 'zh-CN' && this.#english === null) this.#learn(await loadEnglish());
+    if (this.current === 'zh-CN') this.#english ??= sayIn(await loadEnglish());
     this.current = this.current === 'en' ? 'zh-CN' : 'en';
     remember(KEY, this.current);
-  }
-
-  #learn(english: Words): void {
-    this.#i18n.addResourceBundle('en', 'translation', english);
-    this.#english = this.#i18n.getFixedT('en');
   }
 }

@@ -1,6 +1,6 @@
 import type { FailureName } from '../../failure.ts';
 
-// A type, not an interface: i18next's key types look only into those.
+// A type, not an interface: the types of the words' keys look only into those.
 export type FailureWords = {
   /** What happened. */
   title: string;
@@ -17,6 +17,10 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
   DeviceLost: {
     title: '显卡停止了工作',
     todo: '可能是显存不足、驱动重启或设备休眠。对话已保存，请重新加载页面。',
+  },
+  WorkerLost: {
+    title: '计算模型的部分意外停止了',
+    todo: '可能是内存不足。已有的文字都保留着，模型会自动重新加载一次，然后请再试一次；若又停止，请关闭其他标签页，或换用更小的模型。',
   },
   DeviceLimit: {
     title: '这台设备的显卡放不下这个模型',
@@ -53,6 +57,10 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
   BadPackage: {
     title: '模型文件彼此对不上',
     todo: '请再试一次；若仍然出现，请联系提供模型的人，换一份完整的模型。',
+  },
+  BadLibrary: {
+    title: '导入的模型不能运行',
+    todo: '它的程序库（.wasm）可能是为别的版本（这里用 web-llm 0.2.86）、别的权重或别的显卡编译的。请换用与权重一起编译的程序库。',
   },
   NotFound: {
     title: '找不到模型文件',
@@ -97,6 +105,14 @@ export const failuresZh: Record<FailureName | 'Bug', FailureWords> = {
   StorageBlocked: {
     title: '浏览器不允许保存数据',
     todo: '可能是无痕窗口或被设置禁止。请用普通窗口打开，或在设置中允许本站保存数据。',
+  },
+  StorageBroken: {
+    title: '浏览器的存储出了错',
+    todo: '磁盘可能已满或有故障。之前存好的内容没有被改动；请先复制本页要紧的文字，再重新加载页面。若仍然出现，请检查磁盘。',
+  },
+  StorageCleared: {
+    title: '本站保存在这个浏览器里的数据刚刚被清除',
+    todo: '咨询记录、模型和离线文件都已不在这台设备上。这个窗口里打开着的对话和儿童资料还在内存里，不会自动写回：需要的话请先导出，再重新加载页面。',
   },
   WrongPassphrase: {
     title: '口令不对',

@@ -21,6 +21,12 @@ function leaves(tree: object, prefix = ''): [string, string][] {
 
 const placeholders = (text: string): string[] => (text.match(/\{\{\w+\}\}/g) ?? []).sort();
 
+test('what a person typed is put into a sentence as it is', () => {
+  const name = '小$& {{weeks}} $1';
+  const { t } = new Language(['zh-CN']);
+  expect(t('device.memoryValue', { gigabytes: name })).toContain(name);
+});
+
 test('both languages have the same keys, and words at each', () => {
   const inChinese = new Map(leaves(zh));
   const inEnglish = new Map(leaves(en));
