@@ -47,6 +47,7 @@ addShape(program);
 addContext(program);
 addPage(program);
 addApp(program);
+addConvert(program);
 await program.parseAsync();
 process.exit(0); // Dawn keeps the process alive
 
@@ -173,6 +174,27 @@ function addApp(parent: Command): void {
     async (flags: { backend: 'auto' | 'webgpu' | 'cpu'; answers: number; hardware: boolean }) => {
       const { benchApp } = await import('./app-run.ts');
       console.log(JSON.stringify(await benchApp({ ...flags, log }), null, 2));
+    },
+  );
+}
+
+function addConvert(parent: Command): void {
+  const made = parent
+    .command('convert')
+    .description('a checkpoint in the layout of Baichuan2-7B, converted by each recipe and copied')
+    .option('--layers <n>', 'of the 32; each is 0.4 GB, beside 2 GB of embeddings', number, 8)
+    .option('--repetitions <n>', 'turns of copying and converting', number, 3)
+    .option('--seed <n>', 'of the random weights', number, 1)
+    .option('--cache <dir>', 'where checkpoint and packages are made', '.cache/bench');
+  addOutputOptions(made);
+  made.action(
+    async (
+      flags: OutputFlags & { layers: number; repetitions: number; seed: number; cache: string },
+    ) => {
+      const { benchConvert } = await import('./convert-run.ts');
+      const result = await benchConvert({ ...flags, command, log });
+      console.table(result.bars);
+      await write('convert', result, flags, result);
     },
   );
 }
