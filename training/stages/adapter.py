@@ -73,7 +73,7 @@ def train_sets(run: Run) -> dict[str, str]:
 
 @dataclass
 class TaskMix(Mix):
-    """Draws the pools of a kind by a power of their sizes: 0 takes tasks alike, 1 rows alike.
+    """Draws the pools of a kind by priority times a power of their sizes: 0 takes tasks alike, 1 rows alike.
 
     Between the two a small pool is read more often than a large one, and still not so often that its
     expert learns it by heart long before the others are trained; multilingual models draw their languages so.
@@ -86,6 +86,7 @@ class TaskMix(Mix):
         """Chance of every pool: the share of its kind, divided over the pools of that kind."""
         kinds = [pool.kind for pool in self.pools]
         sizes = np.array([len(pool) for pool in self.pools], float) ** self.power
+        sizes *= [self.priority.get(pool.name.split(".")[0], 1.0) for pool in self.pools]
         totals = {kind: sizes[[k == kind for k in kinds]].sum() for kind in set(kinds)}
         weights = np.array(
             [
@@ -106,7 +107,7 @@ def task_mix(run: Run) -> TaskMix:
     if run.preset.human_share > 0:
         names += chat_sets("people", "train").values()
     pools = [Pool(run.packed, name, run.preset.seed) for name in names]
-    mix = TaskMix(pools, {}, run.preset.seed, run.preset.pool_power)
+    mix = TaskMix(pools, run.preset.priority, run.preset.seed, run.preset.pool_power)
     for kind in shares(run, mix):
         tasks = {pool.task for pool in mix.pools if pool.kind == kind}
         missing = [task for i, task in enumerate(TASKS) if i not in tasks]

@@ -163,6 +163,13 @@ def test_tasks_and_people_get_their_shares_of_the_rows(run, tmp_path):
         if pool.kind == "moe":
             assert weight == pytest.approx(0.75 * roots[pool.task] / sum(roots.values()))
 
+    more = {"moe-evidiag": 2.0, "people-evidiag": 2.0}
+    other = make_run(tmp_path, replace(other.preset, pool_power=0.0, priority=more))
+    mix = adapter.task_mix(other)
+    for pool, weight in zip(mix.pools, mix.weights(share), strict=True):
+        part = (2 if pool.task == TASKS.index("evidiag") else 1) / 4
+        assert weight == pytest.approx(share[pool.kind] * part)
+
 
 def test_every_task_has_a_plain_lora(run):
     config = run.preset.adapter
