@@ -2,6 +2,7 @@ import { Failure } from '../failure.ts';
 import type { CalibrationStore } from '../gpu/calibration-store.ts';
 import type { GpuDevice } from '../gpu/device.ts';
 import type { LoadProgress } from '../worker/api.ts';
+import { FasterMaker, type FasterStore } from './faster.ts';
 import {
   FallbackMaker,
   OnnxMaker,
@@ -17,6 +18,7 @@ interface Means extends Pick<MakerParts, 'manifest' | 'read' | 'selfTest'> {
   readonly renewGpu: (() => Promise<GpuDevice>) | undefined;
   readonly measurements: CalibrationStore | undefined;
   readonly cpu: OnnxMakerParts['runtime'] | undefined;
+  readonly faster: FasterStore | undefined;
   readonly report: (phase: LoadProgress['phase'], bytesDone: number, bytesTotal: number) => void;
 }
 
@@ -26,6 +28,7 @@ export function makerFor({
   renewGpu,
   measurements,
   cpu,
+  faster,
   report,
   ...what
 }: Means): BackendMaker {
@@ -41,7 +44,12 @@ export function makerFor({
   });
   const onGpu = gpu && new WgslMaker({ ...into('upload'), gpu, renewGpu, measurements });
   const onCpu = cpu === undefined ? null : new OnnxMaker({ ...into('memory'), runtime: cpu });
-  if (onGpu !== null && onCpu !== null) return new FallbackMaker(onGpu, onCpu);
+  if (onGpu !== null && onCpu !== null) {
+    const fallback = new FallbackMaker(onGpu, onCpu);
+    const [task] = what.manifest.tasks;
+    if (faster === undefined || task === undefined) return fallback;
+    return new FasterMaker(fallback, onCpu, { store: faster, task: task.id });
+  }
   const only = onGpu ?? onCpu;
   if (only === null) throw new Failure('NoWebGpu', 'there is no GPU, and no CPU was offered');
   return only;

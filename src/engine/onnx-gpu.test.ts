@@ -47,3 +47,30 @@ it('the GPU in f32 and the CPU choose the same tokens for the same seed', async 
   gpu.dispose();
   cpu.dispose();
 });
+
+it('of both the faster one answers, and is taken at once the next time', async () => {
+  const setting = gpuCases.find(({ variant }) => variant === 'f32');
+  if (setting === undefined) throw new Error('no way to run kernels in f32');
+  const folder = new URL('../../e2e/fixtures/tiny/', import.meta.url);
+  const source = { read: (file: string) => readFile(new URL(file, folder)) };
+  const winners: string[] = [];
+  const faster = {
+    get: () => Promise.resolve(winners.at(-1) === 'onnx' ? ('onnx' as const) : null),
+    set: (winner: string) => Promise.resolve(void winners.push(winner)),
+  };
+  const cpu = () => Promise.resolve(testRuntime);
+  const turns = [{ role: 'user' as const, text: '宝宝发烧两天，还咳嗽。' }];
+  const plan = { task: 'medkqa', turns, sampling: greedy, seed: 5 };
+  const alone = await Engine.open(source, null, { cpu });
+  const expected = await alone.generate(plan, () => undefined);
+  alone.dispose();
+  for (let visit = 0; visit < 2; visit++) {
+    const gpu = await requestGpu(testDriver('f32'), setting);
+    const engine = await Engine.open(source, gpu, { cpu, faster });
+    const actual = await engine.generate(plan, () => undefined);
+    expect(actual.tokens).toEqual(expected.tokens);
+    expect(actual.ran.backend).toBe(winners.at(-1));
+    engine.dispose();
+  }
+  expect(winners.length).toBe(winners[0] === 'onnx' ? 1 : 2);
+});

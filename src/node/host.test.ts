@@ -68,6 +68,19 @@ describe('a loaded package', () => {
   });
 });
 
+it('says the same on the CPU', async () => {
+  const turns = [{ role: 'user', text: '宝宝发烧怎么办？' }] as const;
+  const said: (readonly number[])[] = [];
+  for (const backend of ['webgpu', 'cpu'] as const) {
+    const host = await Host.open(options('--backend', backend), silent);
+    expect(host.info.backend).toBe(backend === 'cpu' ? 'onnx' : 'wgsl');
+    said.push((await host.answer('medkqa', turns, 1, silent, running)).tokens);
+    host.close();
+  }
+  expect(said[0]).toEqual(said[1]);
+  expect(said[0]?.length).toBeGreaterThan(0);
+});
+
 describe('a package that is not in order', () => {
   let folder = '';
   beforeAll(async () => {

@@ -1,11 +1,12 @@
 import './script-globals.ts';
 import process from 'node:process';
 import { Engine } from '../engine/engine.ts';
-import { Failure } from '../failure.ts';
+import { Failure, failureName } from '../failure.ts';
 import { parseManifest } from '../format/layout.ts';
 import { requestGpu } from '../gpu/device.ts';
 import type { GenerateResult, LoadProgress, Turn } from '../worker/api.ts';
-import { findGpu } from './device.ts';
+import { cpuRuntime } from './cpu.ts';
+import { findGpu, type NodeGpu } from './device.ts';
 import { DiskPackage } from './disk.ts';
 import { calibrateOnDisk } from './kernels.ts';
 import { checkTask, samplingOf, type AskOptions } from './options.ts';
@@ -14,7 +15,21 @@ import { Watchdog } from './watchdog.ts';
 /** Compiling shaders on a software driver is the longest silence of a healthy run. */
 const SILENCE_MS = 300_000;
 
-/** A loaded package on this machine's GPU, ready for questions. */
+const note = (line: string): void => void process.stderr.write(`${line}\n`);
+
+/** The GPU's driver; null where the CPU is to compute. @throws Failure NoWebGpu where it may not */
+async function gpuFor({ backend }: AskOptions, watchdog: Watchdog): Promise<NodeGpu | null> {
+  if (backend === 'cpu') return null;
+  try {
+    return await watchdog.guard('finding a GPU', findGpu());
+  } catch (error) {
+    if (backend === 'webgpu' || failureName(error) !== 'NoWebGpu') throw error;
+    note('没有找到显卡驱动，用处理器计算。/ No GPU driver here: the CPU computes.');
+    return null;
+  }
+}
+
+/** A loaded package on this machine's GPU, or its CPU, ready for questions. */
 export class Host {
   readonly info: Engine['info'];
   readonly tasks: readonly string[];
@@ -53,18 +68,22 @@ export class Host {
       throw new Failure('NotRouted', `${options.package} is merged per task; leave --routed out`);
     }
     const watchdog = new Watchdog(SILENCE_MS);
-    const found = await watchdog.guard('finding a GPU', findGpu());
+    const touch = (progress: LoadProgress): void => {
+      watchdog.touch();
+      onProgress(progress);
+    };
+    const found = await gpuFor(options, watchdog);
+    if (found === null) {
+      const opened = Engine.open(source, null, { cpu: cpuRuntime, onProgress: touch });
+      const engine = await watchdog.guard('loading the model', opened);
+      return new Host(engine, options, watchdog, () => undefined);
+    }
     const wanted = { variant: options.variant, cache: options.cache };
     const gpu = await watchdog.guard('opening the GPU', requestGpu(found.gpu, wanted));
     const release = (): void => {
       gpu.device.destroy();
       found.release();
     };
-    const touch = (progress: LoadProgress): void => {
-      watchdog.touch();
-      onProgress(progress);
-    };
-    const note = (line: string): void => void process.stderr.write(`${line}\n`);
     try {
       const measured = options.calibrate
         ? (
@@ -114,7 +133,7 @@ export class Host {
     return this.#watchdog.guard('answering', work);
   }
 
-  /** Lets the GPU go, without which the process does not end. */
+  /** Lets the model and the GPU go, without which the process does not end. */
   close(): void {
     this.#engine.dispose();
     this.#release();

@@ -27,6 +27,7 @@ describe('the command line of ask', () => {
       maxTokens: null,
       seed: null,
       routed: false,
+      backend: 'auto',
       variant: 'auto',
       json: false,
       cache: 'elem',
@@ -36,6 +37,7 @@ describe('the command line of ask', () => {
     expect(parse('--cache', 'int8').cache).toBe('int8');
     expect(refused('--cache', 'int4')).toBe('Usage');
     expect(parse('--no-calibrate').calibrate).toBe(false);
+    expect(parse('--backend', 'cpu').backend).toBe('cpu');
     expect(parse().question).toBeNull();
     expect(parse().package).toMatch(/public\/models\/nano$/);
   });
@@ -72,6 +74,9 @@ describe('the command line of ask', () => {
     ['--temperature', '-0.1'],
     ['--temperature', 'NaN'],
     ['--variant', 'f64'],
+    ['--backend', 'tpu'],
+    ['--backend', 'cpu', '--variant', 'f16'],
+    ['--backend', 'cpu', '--int8'],
     ['--max-tokens'],
     ['--unknown'],
     ['--greedy', '--temperature', '1'],
@@ -83,7 +88,7 @@ describe('the command line of ask', () => {
     ['--schema', '/no/such/file'],
     ['--schema', import.meta.filename],
     ['--schema', 'package.json', '--regex', 'x'],
-  ])('refuses %s %s %s', (...args) => {
+  ])('refuses %s %s %s %s', (...args) => {
     expect(refused('问', ...args)).toBe('Usage');
   });
 

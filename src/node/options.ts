@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { MOST_ALTERNATIVES } from '../engine/logprobs.ts';
 import type { CacheType } from '../gpu/prelude.ts';
 import { Failure } from '../failure.ts';
-import type { OutputFormat, SamplingSettings } from '../worker/api.ts';
+import type { BackendChoice, OutputFormat, SamplingSettings } from '../worker/api.ts';
 
 export interface AskOptions {
   /** Null asks for a chat. */
@@ -23,6 +23,8 @@ export interface AskOptions {
   readonly maxTokens: number | null;
   readonly seed: number | null;
   readonly routed: boolean;
+  /** What computes: the GPU, or else ONNX Runtime on the CPU. */
+  readonly backend: BackendChoice;
   readonly variant: 'auto' | 'f32' | 'f16';
   readonly cache: CacheType;
   readonly int8: boolean;
@@ -113,6 +115,11 @@ function command(): Command {
     .option('--seed <n>', 'makes a sampled answer repeatable', seed)
     .option('--routed', "use the package's per-token router", false)
     .addOption(
+      new Option('--backend <name>', 'what computes; auto is the CPU where there is no GPU driver')
+        .choices(['auto', 'webgpu', 'cpu'])
+        .default('auto'),
+    )
+    .addOption(
       new Option('--variant <type>', 'what activations are stored in')
         .choices(['auto', 'f32', 'f16'])
         .default('auto'),
@@ -143,6 +150,7 @@ interface Parsed {
   maxTokens?: number;
   seed?: number;
   routed: boolean;
+  backend: BackendChoice;
   variant: AskOptions['variant'];
   cache: CacheType;
   int8: boolean;
@@ -170,6 +178,10 @@ export function parseOptions(args: readonly string[]): AskOptions | null {
   if (parsed.logprobs !== undefined && !parsed.json) {
     throw new Failure('Usage', '--logprobs needs --json');
   }
+  const { backend, variant, cache, int8 } = parsed;
+  if (backend === 'cpu' && (variant !== 'auto' || cache !== 'elem' || int8)) {
+    throw new Failure('Usage', '--variant, --cache and --int8 are for the GPU');
+  }
   return {
     question,
     task: parsed.task ?? null,
@@ -183,9 +195,10 @@ export function parseOptions(args: readonly string[]): AskOptions | null {
     maxTokens: parsed.maxTokens ?? null,
     seed: parsed.seed ?? null,
     routed: parsed.routed,
-    variant: parsed.variant,
-    cache: parsed.cache,
-    int8: parsed.int8,
+    backend,
+    variant,
+    cache,
+    int8,
     json: parsed.json,
     calibrate: parsed.calibrate,
   };
