@@ -1,4 +1,5 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import process from 'node:process';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import type { Plugin } from 'vite';
@@ -36,6 +37,20 @@ const plantedBug: Plugin = {
   },
 };
 
+/** Who holds the rights to packages that come without their licence, as their repositories say. */
+const holders: Readonly<Record<string, string>> = { 'onnxruntime-web': 'Microsoft Corporation' };
+
+/** The text of a licence that a package only names. @throws Error where that is not known */
+async function textOf(name: string, identifier: string): Promise<string> {
+  const path = `spdx-license-list/licenses/${identifier}.json`;
+  const file = createRequire(import.meta.url).resolve(path);
+  const { licenseText } = JSON.parse(await readFile(file, 'utf8')) as { licenseText: string };
+  const holder = holders[name];
+  const text = licenseText.replace(/<year> <copyright holders>/, holder ?? '$&');
+  if (/<[a-z ]+>/.test(text)) throw new Error(`${name}: nobody is named in its ${identifier}`);
+  return text;
+}
+
 /** Vite lists the licences of what is in the page; those of the worker's packages are added here. */
 function workerLicences(): { inWorker: () => Plugin; inPage: Plugin } {
   const folders = new Set<string>();
@@ -61,7 +76,10 @@ function workerLicences(): { inWorker: () => Plugin; inPage: Plugin } {
           ) as Record<string, string>;
           if (name === undefined || known.some((one) => one.name === name)) continue;
           const file = (await readdir(folder)).find((one) => /^licen[cs]e(\.|$)/i.test(one));
-          const text = file === undefined ? '' : await readFile(`${folder}/${file}`, 'utf8');
+          const text =
+            file === undefined
+              ? await textOf(name, license ?? '')
+              : await readFile(`${folder}/${file}`, 'utf8');
           known.push(Object.assign({ name }, { version, identifier: license, text }));
         }
         await writeFile(path, JSON.stringify(known));
@@ -81,6 +99,32 @@ const rolldownOptions = {
         : 'assets/[name]-[hash][extname]',
   },
 };
+
+/** What of the bundler's view of its modules is used. */
+interface ModuleGraph {
+  getModuleInfo(id: string): { isEntry: boolean; importers: readonly string[] } | null;
+}
+
+/**
+ * One file for what the page's first script imports, directly or not: parts that come later take
+ * what they share with it from there, instead of cutting it into pieces that all come first. The
+ * first script itself stays apart: it waits for such a part, which may not wait for it.
+ */
+function pageChunk(id: string, graph: ModuleGraph): string | null {
+  const isEntry = (one: string): boolean => graph.getModuleInfo(one)?.isEntry === true;
+  const importersOf = (one: string) => graph.getModuleInfo(one)?.importers ?? [];
+  // index.html is the entry, and the first script what it names.
+  if (isEntry(id) || importersOf(id).some(isEntry)) return null;
+  const seen = new Set<string>();
+  const waiting = [id];
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+    if (seen.has(next)) continue;
+    seen.add(next);
+    if (isEntry(next)) return 'page';
+    waiting.push(...importersOf(next));
+  }
+  return null;
+}
 
 /** The app on the device: our own service worker with the list of files that it keeps. */
 const pwa = VitePWA({
@@ -139,7 +183,9 @@ export default defineConfig({
   build: {
     target: 'es2023',
     chunkSizeWarningLimit: 300,
-    rolldownOptions,
+    rolldownOptions: {
+      output: { ...rolldownOptions.output, codeSplitting: { groups: [{ name: pageChunk }] } },
+    },
     // Shown by the page about licences.
     license: { fileName: 'licences.json' },
   },
