@@ -79,7 +79,8 @@ export class App {
         const urls = await Promise.all(
           names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)),
         );
-        return urls.flat().some((url) => url.endsWith('.wasm'));
+        const needed = [/\/ort-wasm[^/]*\.wasm$/, /\/onnx-runtime-/, /\/onnx-(?!runtime-)/];
+        return needed.every((part) => urls.flat().some((url) => part.test(url)));
       });
     await expect.poll(kept).toBe(true);
   }
@@ -102,6 +103,20 @@ export class App {
     await expect(this.part('setting-max-tokens')).toHaveValue(String(maxTokens));
     await this.page.keyboard.press('Escape');
     await expect(this.part('setting-max-tokens')).toBeHidden();
+  }
+
+  /** Far from what the model would say, and long, but the same words for the same seed. */
+  async rambling(seed: number): Promise<void> {
+    await this.part('settings').click();
+    const values = { temperature: 1.5, 'top-p': 1, 'top-k': 0, penalty: 1, 'max-tokens': 480 };
+    for (const [name, value] of Object.entries(values)) {
+      await this.part(`setting-${name}`).fill(String(value));
+    }
+    await this.page.locator('input[name=seed]').last().check();
+    await this.part('setting-seed').fill(String(seed));
+    await this.part('setting-seed').press('Tab');
+    await this.page.keyboard.press('Escape');
+    await expect(this.part('setting-seed')).toBeHidden();
   }
 
   async send(question: string): Promise<void> {

@@ -6,6 +6,8 @@ test('the first visit asks for consent, and remembers it until it is withdrawn',
   server,
 }) => {
   await page.goto(server.url('tiny'));
+  // The first visit to this host is loaded once more.
+  await page.waitForFunction(() => globalThis.crossOriginIsolated);
   const dialog = app.part('consent');
   await expect(dialog).toContainText('120');
   await expect(app.part('consent-agree')).toBeDisabled();

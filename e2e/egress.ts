@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
  * The rest of the world, for the whole run: every host name that the browser looks up leads here
  * (`--host-resolver-rules` in playwright.config.ts), and nothing may ever come.
  */
-export const EGRESS_PORT = 4899;
+export const EGRESS_PORT = Number(process.env['E2E_EGRESS_PORT'] ?? 4899);
 
 /** What Chromium itself asks for, with or without a page of ours. */
 const browsersOwn = /(?:^|\.)(?:google|googleapis|gstatic|gvt1|chromium)\.(?:com|org)/;

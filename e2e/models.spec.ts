@@ -215,6 +215,34 @@ test('a full storage says what is missing; what is verified stays', async ({
   await expectTwo(app);
 });
 
+test('a chosen package that a newer edition has replaced gives way to it, with a word', async ({
+  app,
+  page,
+  server,
+}) => {
+  await openModels(app);
+  await download(app);
+  await expectTwo(app);
+  const other = card(app, 'ready').filter({ hasNot: app.part('model-used') });
+  const key = (await other.getAttribute('data-key')) ?? '';
+  await page.evaluate((chosen) => {
+    localStorage.setItem('pediatricsgpt.model', `installed:${chosen}`);
+  }, key);
+  // The same files under a manifest that differs in one byte.
+  const manifest = await readFile(join(fixtures, 'tiny-routed/manifest.json'), 'utf8');
+  server.replace('/models/tiny-routed/manifest.json', `${manifest}\n`);
+  await download(app);
+  await expect(page.locator(`[data-key="${key}"]`)).toHaveCount(0);
+  await expectTwo(app);
+  server.break('/models/', 'dead');
+  await page.goto(server.url());
+  await app.ready();
+  await expect(app.part('other-edition')).toBeVisible();
+  await page.reload();
+  await app.ready();
+  await expect(app.part('other-edition')).toHaveCount(0);
+});
+
 test('an address of another site is refused by name, and nothing is asked there', async ({
   app,
 }) => {

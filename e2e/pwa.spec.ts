@@ -1,13 +1,11 @@
-import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { App, expect, test } from './app.ts';
 import { goldenOf } from './golden.ts';
+import { publishEdition } from './scripted.ts';
 
 // The browser is started several times, and a model loaded each time.
 test.describe.configure({ timeout: 120_000 });
 
 const { prompt, text } = goldenOf('tiny', 'medkqa');
-const dist = (path: string): string => fileURLToPath(new URL(`../dist/${path}`, import.meta.url));
 
 test('after the first visit a browser started anew answers with the server dead', async ({
   profile,
@@ -109,15 +107,7 @@ test('a new edition waits for the answer, then takes over when the person agrees
 }) => {
   await app.openReady('tiny');
   await app.stored();
-  const index = await readFile(dist('index.html'), 'utf8');
-  const worker = await readFile(dist('sw.js'), 'utf8');
-  server.replace('/index.html', index.replace('<title>', '<title data-edition="2">'));
-  const revision = /"([0-9a-f]{32})","url":"index\.html"/.exec(worker)?.[1];
-  if (revision === undefined) throw new Error('sw.js does not name the page’s revision');
-  server.replace('/sw.js', worker.replace(revision, '2'.repeat(32)));
-  await page.evaluate(async () => {
-    await (await navigator.serviceWorker.ready).update();
-  });
+  await publishEdition(page, server);
   await expect(app.part('update')).toBeVisible();
   // The page that runs is still the old one, and answers.
   await app.greedy(32);

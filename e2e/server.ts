@@ -34,7 +34,11 @@ export interface LoggedRequest {
   readonly from: number; // the first byte that was asked for
 }
 
-const dist = fileURLToPath(new URL('../dist/', import.meta.url));
+/** The built app: `dist/`, or another build's folder by its absolute path. */
+export const dist = join(
+  process.env['E2E_DIST'] ?? fileURLToPath(new URL('../dist/', import.meta.url)),
+  sep,
+);
 const fixtures = fileURLToPath(new URL('./fixtures/', import.meta.url));
 
 const isolation = {

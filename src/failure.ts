@@ -6,6 +6,7 @@
 const names = [
   'NoWebGpu', // no WebGPU adapter: an old browser, a blocked or missing GPU driver
   'DeviceLost', // the GPU went away while we used it
+  'WorkerLost', // the worker that holds the model ended by itself: out of memory, or killed
   'DeviceLimit', // the GPU cannot hold what the model needs
   'CpuLimit', // what ONNX Runtime on the CPU cannot hold or run
   'WrongNumbers', // the known-answer test did not come out as recorded
@@ -15,6 +16,7 @@ const names = [
   'BadRecipe', // a recipe for rounding that makes no sense or no package
   'BadSignature', // a manifest that none of the keys of this edition of the app has signed
   'BadPackage', // a package whose files do not fit its manifest
+  'BadLibrary', // the library of an imported model, which its runtime cannot run
   'NotFound', // a file that the server or the folder does not have
   'NotAShard', // a web page came where a model file was asked for
   'ShardTruncated', // fewer or more bytes than the manifest says
@@ -26,6 +28,8 @@ const names = [
   'Offline', // the network did not answer and the file is not stored here
   'StorageFull', // the browser, or the disk, gives no more room
   'StorageBlocked', // the browser gives no storage at all (private window, policy)
+  'StorageBroken', // the browser's storage failed: a bad disk, damaged files
+  'StorageCleared', // what this site keeps was cleared while the page was open
   'WrongPassphrase', // the passphrase does not open the records
   'RecordsLocked', // records that are encrypted, and nobody has given the passphrase
   'RecordsNewer', // records that a newer edition of the app wrote: read only here

@@ -166,7 +166,9 @@ function addPage(parent: Command): void {
 function addApp(parent: Command): void {
   const app = parent
     .command('app')
-    .description('the built app in Chromium, isolated: decode speed at some 256 tokens of context')
+    .description(
+      'the built app in Chromium: its first paint, and decode at some 256 tokens of context',
+    )
     .addOption(new Option('--backend <name>').choices(['auto', 'webgpu', 'cpu']).default('cpu'))
     .option('--answers <n>', 'questions asked', number, 10)
     .option('--hardware', "take Chromium's GPU instead of SwiftShader", false);

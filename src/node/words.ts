@@ -55,6 +55,7 @@ type Engine = Pick<ModelInfo, 'backend' | 'variant' | 'adapter'>;
 const failures: Record<FailureName, readonly [zh: string, en: string]> = {
   NoWebGpu: ['没有可用的 WebGPU 适配器', 'no WebGPU adapter on this machine'],
   DeviceLost: ['GPU 停止了响应', 'the GPU stopped answering'],
+  WorkerLost: ['计算部分意外停止', 'the part that computes stopped by itself'],
   DeviceLimit: ['GPU 达不到要求', 'this GPU does not offer what is needed'],
   CpuLimit: ['ONNX Runtime 运行不了这个模型', 'ONNX Runtime cannot run this model on the CPU'],
   WrongNumbers: ['GPU 算出的数值与记录不符', 'the GPU computes other numbers than recorded'],
@@ -63,6 +64,7 @@ const failures: Record<FailureName, readonly [zh: string, en: string]> = {
   BadCheckpoint: ['检查点无法读取', 'the checkpoint cannot be read'],
   BadRecipe: ['量化配方不能使用', 'the recipe for rounding weights cannot be used'],
   BadSignature: ['模型签名不可信', 'the model is not signed by a trusted key'],
+  BadLibrary: ['导入模型的程序库不能运行', 'the library of an imported model cannot run'],
   BadPackage: ['模型包内容不一致', 'the files of the package do not fit together'],
   NotFound: ['找不到模型包文件', 'a file of the model package is not there'],
   NotAShard: ['得到的不是模型文件', 'this is not a model file'],
@@ -75,6 +77,8 @@ const failures: Record<FailureName, readonly [zh: string, en: string]> = {
   Offline: ['网络不可用', 'the network does not answer'],
   StorageFull: ['存储空间不足', 'there is no room left'],
   StorageBlocked: ['存储被禁用', 'storage is blocked'],
+  StorageBroken: ['存储出错', 'the storage failed'],
+  StorageCleared: ['存储已被清除', 'the storage was cleared'],
   WrongPassphrase: ['口令不对', 'This is not the passphrase'],
   RecordsLocked: ['咨询记录已上锁', 'The consultation records are locked'],
   RecordsNewer: [

@@ -9,6 +9,7 @@ const entries: readonly Entry[] = [
   { url: 'assets/index-1.js', revision: null },
   { url: 'assets/ort-wasm-simd-1.wasm', revision: null },
   { url: 'assets/onnx-1.js', revision: null },
+  { url: 'assets/web-llm-1.js', revision: null },
 ];
 const files = Object.fromEntries(entries.map(({ url }) => [url, `the text of ${url}`]));
 
@@ -32,6 +33,17 @@ test('the shell is kept whole, and what it does without comes later', async () =
   expect((await shelf.state()).later).toEqual({ kept: 2, total: 2 });
   await shelf.fillLater();
   expect(site.asked).toHaveLength(4);
+});
+
+test('what few people need is kept from its first use', async () => {
+  const { shelf, site } = setUp();
+  await shelf.fill();
+  await shelf.fillLater();
+  expect(site.asked).not.toContain('assets/web-llm-1.js');
+  await shelf.answer(new Request(`${scope}assets/web-llm-1.js`));
+  site.files.clear();
+  const answer = await shelf.answer(new Request(`${scope}assets/web-llm-1.js`));
+  expect(await answer?.text()).toBe('the text of assets/web-llm-1.js');
 });
 
 test('a shell that does not come whole is not kept at all', async () => {

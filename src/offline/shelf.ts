@@ -9,6 +9,8 @@ export interface Entry {
 
 /** Large, and needed only where the GPU does not serve: fetched when there is time. */
 const LATER = /(?:^|\/)(?:ort-wasm|onnx|xgrammar)[^/]*$/;
+/** Large, and needed only where somebody imports a model of another make: kept from its first use. */
+const RARE = /(?:^|\/)web-llm[^/]*$/;
 const PREFIX = 'shell-';
 
 /** What of a service worker's surroundings is used. */
@@ -27,13 +29,15 @@ export class Shelf {
   readonly version: string;
   readonly #shell: readonly Entry[];
   readonly #later: readonly Entry[];
+  readonly #rare: readonly Entry[];
   readonly #host: ShelfHost;
 
   constructor(entries: readonly Entry[], host: ShelfHost) {
     this.#host = host;
     const once = [...new Map(entries.map((entry) => [entry.url, entry])).values()];
     this.#later = once.filter(({ url }) => LATER.test(url));
-    this.#shell = once.filter(({ url }) => !LATER.test(url));
+    this.#rare = once.filter(({ url }) => RARE.test(url));
+    this.#shell = once.filter(({ url }) => !LATER.test(url) && !RARE.test(url));
     this.version = fingerprint(JSON.stringify(entries));
   }
 
@@ -66,7 +70,7 @@ export class Shelf {
     const path = url.pathname.slice(new URL(this.#host.scope).pathname.length);
     const kept = await this.#find(path === '' ? 'index.html' : path);
     if (kept !== null) return withHeaders(kept);
-    const entry = this.#later.find((known) => known.url === path);
+    const entry = [...this.#later, ...this.#rare].find((known) => known.url === path);
     if (entry === undefined) return null;
     await this.#keep(entry);
     const now = await this.#find(path);

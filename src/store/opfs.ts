@@ -200,7 +200,10 @@ async function orNull<T>(entry: Promise<T>): Promise<T | null> {
   }
 }
 
-/** Gives the browser's two refusals our names. */
+/** What browsers say of a bad disk, damaged files, and files that were cleared while they were open. */
+const brokenNames = ['UnknownError', 'InvalidStateError', 'NotReadableError', 'AbortError'];
+
+/** Gives the browser's refusals our names. */
 async function named<T>(work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
@@ -208,6 +211,9 @@ async function named<T>(work: () => T | Promise<T>): Promise<T> {
     if (!(error instanceof DOMException)) throw error;
     if (error.name === 'QuotaExceededError') throw full(error.message, error);
     if (error.name === 'SecurityError') throw blocked(error.message, error);
+    if (brokenNames.includes(error.name)) {
+      throw new Failure('StorageBroken', `${error.name}: ${error.message}`, { cause: error });
+    }
     throw error;
   }
 }

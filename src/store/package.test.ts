@@ -104,6 +104,18 @@ describe('a later visit', () => {
     expect(await failure(unready)).toBe('NoModel');
   });
 
+  it('opens the edition that has taken the place of the one that is asked for', async () => {
+    const { key } = await visitor.open();
+    const gone = `${key.slice(0, key.indexOf('@'))}@${'0'.repeat(16)}`;
+    const opened = await openInstalled(gone, visitor.place, server.fetch, () => undefined);
+    expect(opened.key).toBe(key);
+    const other = openInstalled(`x${gone}`, visitor.place, server.fetch, () => undefined);
+    expect(await failure(other)).toBe('NoModel');
+    await visitor.place.remove(`models/${key}/READY`);
+    const unready = openInstalled(gone, visitor.place, server.fetch, () => undefined);
+    expect(await failure(unready)).toBe('NoModel');
+  });
+
   it('hands out no file that the manifest does not list', async () => {
     const { source } = await visitor.open();
     expect(await failure(source.read('READY'))).toBe('NotFound');

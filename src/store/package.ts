@@ -11,6 +11,7 @@ import {
   MANIFEST,
   READY,
   readModel,
+  readModels,
   sweepFolder,
   type StoredModel,
 } from './library.ts';
@@ -53,7 +54,8 @@ export async function openPackage(
 }
 
 /**
- * Opens a package that is here by its key, without any request.
+ * Opens a package that is here by its key, without any request. Where it is not, but another edition
+ * of it is (installing one removes those before it), that one is opened: see `key` of the result.
  * @throws Failure NoModel where it is not here or not whole, BadSignature, and what `options.accept` throws
  */
 export async function openInstalled(
@@ -63,9 +65,19 @@ export async function openInstalled(
   onProgress: (progress: LoadProgress) => void,
   options: InstallOptions = {},
 ): Promise<StoredPackage> {
-  const model = await readModel(place, key);
-  if (model?.ready !== true) throw new Failure('NoModel', `${key} is not here`);
+  const asked = await readModel(place, key);
+  const model = asked?.ready === true ? asked : await otherEdition(place, key);
+  if (model === null) throw new Failure('NoModel', `${key} is not here`);
   return openStored(model, place, fetchFn, onProgress, options);
+}
+
+/** A whole package of the same id; of several the one from a server, which is the newest there. */
+async function otherEdition(place: Place, key: string): Promise<StoredModel | null> {
+  const id = key.slice(0, key.lastIndexOf('@'));
+  const editions = (await readModels(place)).filter(
+    ({ ready, manifest }) => ready && manifest.id === id,
+  );
+  return editions.find(({ state }) => state?.source.kind === 'url') ?? editions[0] ?? null;
 }
 
 /** A package that this build may not use as it is here is asked for again, with its signature. */

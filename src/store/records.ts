@@ -1,7 +1,7 @@
 /** What the page uses of the records room. */
 export { type ChildDraft, childProblems, localDay } from './records/child.ts';
 export type { LegacyMarks } from './records/legacy.ts';
-export { type MarkdownWords, markdownOf } from './records/markdown.ts';
+export { type MarkdownWords, markdownOf, plain, quoted } from './records/markdown.ts';
 export { DatabasePlace, MemoryPlace, type Place } from './records/place.ts';
 export type { Hit } from './records/search.ts';
 export type { Child, Consultation, Entry, Feedback, Intake, Message } from './records/shapes.ts';

@@ -1,5 +1,5 @@
 import { Failure, failureName } from '../failure.ts';
-import type { Consultation, Feedback, Intake, RecordStore } from '../store/records.ts';
+import type { Consultation, Feedback, Intake, Listing, RecordStore } from '../store/records.ts';
 import type { EngineApi, GenerateEvent, SamplingSettings } from '../worker/api.ts';
 import { Thread } from './consult/thread.svelte.ts';
 import {
@@ -91,9 +91,9 @@ export class Chat {
 
   /**
    * Brings back what this browser kept: the consultation that was open, else the newest one. A
-   * question asked in the meantime wins, and is kept now.
+   * question asked in the meantime wins, and is kept now. `list`: a listing that others use as well.
    */
-  async restore(): Promise<void> {
+  async restore(list: () => Promise<Listing> = () => this.#options.records.list()): Promise<void> {
     const { records } = this.#options;
     try {
       const state = await records.open();
@@ -105,7 +105,7 @@ export class Chat {
       if (records.isEncrypted && this.draft === '') this.draft = await records.draft(this.task);
       const open = recall(this.#openName);
       if (open === '') return; // a new one had just begun
-      const { entries } = await records.list();
+      const { entries } = await list();
       const entry = entries.find(({ id, task }) =>
         open === null ? task === this.task : id === open,
       );
@@ -148,6 +148,12 @@ export class Chat {
     this.thread = this.#newThread();
     this.status = 'none';
     this.notKept = null;
+  }
+
+  /** The consultations that the page has in hand: the open one, and the one that was put away. */
+  get inHand(): readonly Consultation[] {
+    const threads = [this.thread, ...(this.#before ? [this.#before] : [])];
+    return threads.filter(({ messages }) => messages.length > 0).map((one) => one.record());
   }
 
   keepDraft(): void {

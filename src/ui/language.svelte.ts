@@ -1,4 +1,9 @@
-import { flatten, type TemplateResolver, type Translator, translator } from '@solid-primitives/i18n';
+import {
+  flatten,
+  type TemplateResolver,
+  type Translator,
+  translator,
+} from '@solid-primitives/i18n';
 import { recall, remember } from './memory.ts';
 import { type Words, zh } from './words/zh.ts';
 
@@ -30,7 +35,7 @@ export type Say = Translator<ReturnType<typeof flatten<Words>>>;
  */
 const fill: TemplateResolver = (template, ...[args]) =>
   template.replace(/\{\{(\w+)\}\}/g, (place, name: string) =>
-    String((args as Record<string, unknown> | undefined)?.[name] ?? place),
+    String((args as Record<string, string | number | boolean> | undefined)?.[name] ?? place),
   );
 
 const sayIn = (words: Words): Say => {

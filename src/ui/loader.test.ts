@@ -152,3 +152,59 @@ test('without an adapter the CPU is left to choose, and what was asked is handed
   await asked.loader.restart();
   expect(asked.engine.backends).toEqual(['cpu', 'cpu']);
 });
+
+test('another edition in the place of the chosen package is told of, and is the choice from then on', async () => {
+  const { loader } = setUp({ info: { insteadKey: 'nano@1111111111111111' } });
+  await loader.use('installed:nano@0000000000000000');
+  expect(loader.isOtherEdition).toBe(true);
+  expect(loader.address).toBe('installed:nano@1111111111111111');
+  expect(modelFolder('http://localhost/')).toBe('installed:nano@1111111111111111');
+  const usual = setUp();
+  await usual.loader.start();
+  expect(usual.loader.isOtherEdition).toBe(false);
+});
+
+test('a worker that dies is started anew once, then the person is asked', async () => {
+  const { engine, loader } = setUp();
+  const died = new Failure('WorkerLost', 'gone');
+  const deaths: ((error: Error) => void)[] = [];
+  engine.lost = () => new Promise((_, reject) => deaths.push(reject));
+  await loader.start();
+  deaths.at(-1)?.(died);
+  await vi.waitFor(() => expect(engine.opened).toHaveLength(2));
+  await vi.waitFor(() => expect(loader.phase).toBe('ready'));
+  await vi.waitFor(() => expect(deaths).toHaveLength(2));
+  deaths.at(-1)?.(died);
+  await vi.waitFor(() => expect(loader.trouble?.name).toBe('WorkerLost'));
+  expect(engine.opened).toHaveLength(2);
+  await loader.start();
+  expect(loader.phase).toBe('ready');
+});
+
+test('a model that is lent is let go of, and the one that was chosen meanwhile comes back', async () => {
+  const { engine, loader } = setUp();
+  await loader.start();
+  expect(await loader.lend()).toBe(true);
+  expect([loader.phase, engine.closes]).toEqual(['lent', 1]);
+  await loader.start();
+  await loader.restart();
+  await loader.takeOver();
+  await loader.use('installed:other@1');
+  expect(loader.phase).toBe('lent');
+  expect(engine.opened).toHaveLength(1);
+  await loader.takeBack();
+  expect(loader.phase).toBe('ready');
+  expect(engine.opened.at(-1)).toBe('installed:other@1');
+  await loader.takeBack();
+  expect(engine.opened).toHaveLength(2);
+});
+
+test('nothing is lent while it loads, and a dead worker has nothing to let go of', async () => {
+  const { engine, loader } = setUp();
+  const starting = loader.start();
+  expect(await loader.lend()).toBe(false);
+  await starting;
+  vi.spyOn(console, 'error').mockImplementation(() => undefined);
+  engine.close = () => Promise.reject(new Error('broken'));
+  expect(await loader.lend()).toBe(true);
+});

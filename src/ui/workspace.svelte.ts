@@ -1,4 +1,4 @@
-import type { RecordStore } from '../store/records.ts';
+import type { Listing, RecordStore } from '../store/records.ts';
 import type { BackendChoice, EngineApi, ModelsApi } from '../worker/api.ts';
 import { Alarm } from './alarm.svelte.ts';
 import { Chat, type ChatOptions } from './chat.svelte.ts';
@@ -7,6 +7,7 @@ import type { UserTurn } from './conversation.ts';
 import { Language } from './language.svelte.ts';
 import { Loader } from './loader.svelte.ts';
 import { recall, remember } from './memory.ts';
+import type { Models } from './models/models.svelte.ts';
 import { Settings } from './settings.svelte.ts';
 import { type TaskName, taskNames } from './tasks.ts';
 import type { Words } from './words/zh.ts';
@@ -35,12 +36,25 @@ export class Workspace {
   readonly ledger: Ledger;
   readonly chats: Readonly<Record<TaskName, Chat>>;
   readonly alarms: Readonly<Record<TaskName, Alarm>>;
+  readonly #records: RecordStore;
   #typing: ReturnType<typeof setTimeout> | undefined;
+  /** Made when the page about models is first shown; an install goes on when that page is left. */
+  models = $state.raw<Models | null>(null);
+  /** Files of a model are under way: from the network, from a folder, to a folder. */
+  readonly isTransferring = $derived.by(
+    () => (this.models?.work ?? null) !== null || this.loader.phase === 'loading',
+  );
   task = $state<TaskName>('medkqa');
   /** Whom the next new consultation is about. */
   child = $state<string | null>(null);
   readonly chat = $derived.by(() => this.chats[this.task]);
   readonly alarm = $derived.by(() => this.alarms[this.task]);
+  /** What is asked on a screen beside the conversations. */
+  alarmBeside: Alarm | null = $state.raw(null);
+  /** The alarm that is shown: there is one place for it. */
+  readonly shownAlarm = $derived.by(() =>
+    this.alarmBeside !== null && this.alarmBeside.signs.length > 0 ? this.alarmBeside : this.alarm,
+  );
   /** The task whose answer is running: there is one engine and one answer at a time. */
   readonly busyTask = $derived.by(
     () => taskNames.find((name) => this.chats[name].isRunning) ?? null,
@@ -65,9 +79,11 @@ export class Workspace {
         return result;
       },
     };
+    this.#records = records;
     this.ledger = new Ledger(records, {
       onclose: () => this.#each((chat) => chat.close()),
-      onopen: () => this.#each((chat) => chat.restore()),
+      onopen: () => this.#restore(this.#oneListing()),
+      inHand: () => taskNames.flatMap((name) => this.chats[name].inHand),
       onturned: () => {
         for (const name of taskNames) this.chats[name].keepDraft();
       },
@@ -101,8 +117,9 @@ export class Workspace {
 
   /** Loads the model and the kept conversations, side by side. */
   async start(): Promise<void> {
-    const restored = this.#each((chat) => chat.restore());
-    await Promise.all([this.loader.start(), this.ledger.start(), restored]);
+    const list = this.#oneListing();
+    const restored = this.#restore(list);
+    await Promise.all([this.loader.start(), this.ledger.start(list), restored]);
   }
 
   /** Opens a consultation of the list, in the task that it belongs to. */
@@ -220,6 +237,16 @@ export class Workspace {
   canAsk(task: TaskName): boolean {
     const isFree = this.busyTask === null || this.busyTask === task;
     return this.loader.phase === 'ready' && this.knows(task) && isFree;
+  }
+
+  #restore(list: () => Promise<Listing>): Promise<void> {
+    return this.#each((chat) => chat.restore(list));
+  }
+
+  /** A listing that is made when the first asks for it, and shared by all who do. */
+  #oneListing(): () => Promise<Listing> {
+    let listing: Promise<Listing> | null = null;
+    return () => (listing ??= this.#records.list());
   }
 
   async #each(work: (chat: Chat) => Promise<void>): Promise<void> {

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { Failure } from '../failure.ts';
+import { MemoryPlace, planImport } from '../store/records.ts';
 import { FakeEngine, fakeInfo, type Script } from './testing/fake-engine.ts';
 import { FakeRecords } from './testing/fake-records.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
@@ -141,4 +142,81 @@ test('the page says what computes after a GPU has failed for good', async () => 
   await workspace.send();
   expect(workspace.loader.info).toMatchObject(ran);
   expect(workspace.loader.info?.id).toBe(fakeInfo.id);
+});
+
+test('the records are listed once when the page starts, and every conversation is back', async () => {
+  const records = new FakeRecords();
+  const visit = () =>
+    new Workspace({
+      engine: new FakeEngine(),
+      records,
+      folder: () => 'http://localhost/models/nano/',
+      languages: [],
+    });
+  const before = visit();
+  await before.start();
+  for (const task of ['medkqa', 'evidiag'] as const) {
+    before.choose(task);
+    before.chat.draft = task;
+    await before.send();
+  }
+  await before.ledger.refresh();
+  const list = vi.spyOn(records, 'list');
+  const workspace = visit();
+  await workspace.start();
+  expect(list).toHaveBeenCalledTimes(1);
+  expect(workspace.ledger.listing.entries.map(({ title }) => title)).toEqual(['evidiag', 'medkqa']);
+  for (const task of ['medkqa', 'evidiag'] as const) {
+    expect(workspace.chats[task].questions).toEqual([task]);
+  }
+});
+
+test('records that the browser clears under the page can be saved from it, and are not written back', async () => {
+  let close: () => void = () => undefined;
+  class ClosingPlace extends MemoryPlace {
+    onClosed = (tell: () => void): void => void (close = tell);
+  }
+  const place = new ClosingPlace();
+  const records = new FakeRecords(place);
+  const workspace = new Workspace({
+    engine: new FakeEngine(),
+    records,
+    folder: () => 'http://localhost/models/nano/',
+    languages: [],
+  });
+  await workspace.start();
+  await workspace.ledger.saveChild(null, {
+    nickname: '豆豆',
+    birthDate: null,
+    sex: 'unknown',
+    weights: [],
+    allergies: '',
+    chronicIllness: '',
+  });
+  workspace.chat.draft = '问';
+  await workspace.send();
+  // A connection that is closed while everything is still there is no loss.
+  close();
+  await vi.waitFor(() => expect(workspace.ledger.state).toBe('open'));
+  workspace.chat.draft = '再问';
+  await workspace.send();
+  expect(workspace.chat.notKept).toBeNull();
+
+  const all = await place.list('');
+  await place.change([], () => all.map(([key]) => ({ key, value: undefined })));
+  close();
+  await vi.waitFor(() => expect(workspace.ledger.state).toBe('cleared'));
+  const text = (await workspace.ledger.exportAll('1')) ?? '';
+  const plan = await planImport(new TextEncoder().encode(text), {
+    children: [],
+    consultations: [],
+  });
+  expect(plan.children.map(({ nickname }) => nickname)).toEqual(['豆豆']);
+  expect(plan.consultations.map(({ messages }) => messages.map((one) => one.text))).toEqual([
+    ['问', '好的。', '再问', '好的。'],
+  ]);
+  workspace.chat.draft = '三问';
+  await workspace.send();
+  expect(workspace.chat.notKept).toBe('StorageCleared');
+  expect(await place.list('')).toEqual([]);
 });

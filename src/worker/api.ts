@@ -58,6 +58,11 @@ export interface ModelInfo {
     readonly licence: string;
     readonly records: number;
   }[];
+  /**
+   * Another edition of the package was opened, since the one that was asked for by its key is not here
+   * any more: the key of what was opened. Left out where it is what was asked for.
+   */
+  readonly insteadKey?: string;
   /** Files that had to come over the network this time. */
   readonly fetched: readonly string[];
 }
@@ -173,6 +178,8 @@ export interface EngineApi {
    * window has taken the model.
    */
   lost(): Promise<string>;
+  /** Ends a running answer and lets go of the model, so that another worker or window may have one. */
+  close(): Promise<void>;
 }
 
 /** The address of an installed package, for `EngineApi.open`. */

@@ -1,58 +1,99 @@
 import { proxy, wrap, type ProxyMarked } from 'comlink';
+import { Failure } from '../failure.ts';
 import { INSTALLED, type EngineApi, type ModelsApi } from './api.ts';
+import { untilDeath } from './life.ts';
 
 /** Both are reached by their names: Comlink types only what is marked as objects of the other side. */
 interface Remote {
   readonly engine: EngineApi & ProxyMarked;
   readonly models: ModelsApi & ProxyMarked;
+  /** The name of a lock that the worker holds as long as it lives. */
+  life(): Promise<string>;
 }
 
 /** What the worker does for the page. */
 export interface Engine extends EngineApi {
   readonly models: ModelsApi;
+  /** Ends the worker with everything that it holds. A later call would start another one. */
+  end(): void;
+}
+
+interface Running {
+  readonly engine: EngineApi;
+  readonly models: ModelsApi;
+  /** Rejects when the worker cannot start, breaks, or dies. */
+  readonly broken: Promise<never>;
+  end(): void;
 }
 
 /**
  * Starts the worker that holds model and GPU. What it rejects with has the name and the message of
- * the failure; a worker that cannot start, or breaks, rejects every call.
+ * the failure; a worker that cannot start, breaks or dies rejects every call under way, and the next
+ * call starts another one, which has no model yet.
  */
 export function startEngine(): Engine {
-  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
-  const remote = wrap<Remote>(worker);
-  const { engine, models } = remote;
-  const broken = new Promise<never>((_, reject) => {
-    worker.addEventListener('error', ({ message }) => {
-      reject(new Error(message === '' ? 'the worker did not start' : message));
+  let running: Running | null = null;
+  const current = (): Running => {
+    if (running !== null) return running;
+    const started = startWorker();
+    running = started;
+    started.broken.catch(() => {
+      if (running === started) running = null;
     });
-  });
-  broken.catch(() => undefined); // It is told to whoever calls; before the first call to nobody.
-  const unlessBroken = <T>(call: Promise<T>): Promise<T> => Promise.race([call, broken]);
+    return started;
+  };
+  const call = <T>(work: (worker: Running) => Promise<T>): Promise<T> => {
+    const worker = current();
+    return Promise.race([work(worker), worker.broken]);
+  };
+  current();
   return {
-    probe: () => unlessBroken(engine.probe()),
+    probe: () => call(({ engine }) => engine.probe()),
     open: (url, onProgress, options) =>
-      unlessBroken(engine.open(inPage(url), proxy(onProgress), options)),
-    generate: (request, onEvent) => unlessBroken(engine.generate(request, proxy(onEvent))),
-    stop: () => unlessBroken(engine.stop()),
-    counts: () => unlessBroken(engine.counts()),
-    lost: () => unlessBroken(engine.lost()),
+      call(({ engine }) => engine.open(inPage(url), proxy(onProgress), options)),
+    generate: (request, onEvent) => call(({ engine }) => engine.generate(request, proxy(onEvent))),
+    stop: () => call(({ engine }) => engine.stop()),
+    counts: () => call(({ engine }) => engine.counts()),
+    lost: () => call(({ engine }) => engine.lost()),
+    close: () => call(({ engine }) => engine.close()),
+    end() {
+      running?.end();
+      running = null;
+    },
     models: {
-      list: (bundled) => unlessBroken(models.list(bundled.map(inPage))),
+      list: (bundled) => call(({ models }) => models.list(bundled.map(inPage))),
       install: (source, onProgress) =>
-        unlessBroken(
+        call(({ models }) =>
           models.install(
             source.kind === 'url' ? { kind: 'url', url: inPage(source.url) } : source,
             proxy(onProgress),
           ),
         ),
-      resume: (key, onProgress) => unlessBroken(models.resume(key, proxy(onProgress))),
-      pause: () => unlessBroken(models.pause()),
-      remove: (key) => unlessBroken(models.remove(key)),
+      resume: (key, onProgress) => call(({ models }) => models.resume(key, proxy(onProgress))),
+      pause: () => call(({ models }) => models.pause()),
+      remove: (key) => call(({ models }) => models.remove(key)),
       exportTo: (key, folder, onProgress) =>
-        unlessBroken(models.exportTo(key, folder, proxy(onProgress))),
-      storage: () => unlessBroken(models.storage()),
-      check: (bytes) => unlessBroken(models.check(bytes)),
+        call(({ models }) => models.exportTo(key, folder, proxy(onProgress))),
+      storage: () => call(({ models }) => models.storage()),
+      check: (bytes) => call(({ models }) => models.check(bytes)),
     },
   };
+}
+
+function startWorker(): Running {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+  const { engine, models, life } = wrap<Remote>(worker);
+  const broken = new Promise<never>((_, reject) => {
+    worker.addEventListener('error', ({ message }) => {
+      reject(new Error(message === '' ? 'the worker did not start' : message));
+      worker.terminate(); // what is left of it keeps no other worker from the model
+    });
+    life()
+      .then((name) => untilDeath(name))
+      .then(() => reject(new Failure('WorkerLost', 'the worker has died')), reject);
+  });
+  broken.catch(() => undefined); // It is told to whoever calls; before the first call to nobody.
+  return { engine, models, broken, end: () => worker.terminate() };
 }
 
 /** An address as the worker can read it: its own base is another one. */

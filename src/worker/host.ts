@@ -25,6 +25,7 @@ import {
   type WorkerCounts,
 } from './api.ts';
 import { EngineLock } from './engine-lock.ts';
+import { fasterStore, worthMeasuring } from './faster-store.ts';
 import { exclusive, get, type ModelHost } from './models.ts';
 import { Pipe } from './pipe.ts';
 
@@ -198,11 +199,13 @@ export class Host implements EngineApi, ModelHost {
     this.#openKey = null;
     return navigator.locks.request(STORAGE_LOCK, async () => {
       let choice: Choice = { first: 'wgsl', cpuCanFollow: false };
+      let isWorth = false;
       const { source, fetched, manifestSha, key, place } = await openStored(
         url,
         onProgress,
         (manifest) => {
           choice = chooseBackend(asked, facts, manifest);
+          isWorth = asked === 'auto' && worthMeasuring(navigator, manifest);
         },
       );
       const { first, cpuCanFollow } = choice;
@@ -212,6 +215,11 @@ export class Host implements EngineApi, ModelHost {
       // kernel takes a driver of that kind seconds to compile, and the usual one is a good one.
       const plain = this.#gpuOptions === CAREFUL || facts?.software !== false;
       const measured = plain ? {} : { measurements: measurements() };
+      // A phone's CPU may well be faster than its GPU: found out once for each package and browser.
+      const { hardwareConcurrency: cores } = navigator;
+      const hinges = [facts?.adapter, manifestSha, cores, globalThis.crossOriginIsolated];
+      const kept = keptMeasurements(warn, 'backends');
+      const race = isWorth && !plain ? { faster: fasterStore(kept, hinges.join(' ')) } : {};
       this.#cpuCanFollow = cpuCanFollow;
       const engine = await this.#unlessLost(
         Engine.open(source, gpu, {
@@ -220,13 +228,15 @@ export class Host implements EngineApi, ModelHost {
           prefixes: await keptPrefixes(place, manifestSha, warn),
           ...cpu,
           ...measured,
+          ...race,
         }),
       );
       this.#engine = engine;
       this.#openKey = key;
       this.#replaceable = gpu;
       this.#lostBecause = null;
-      return { ...engine.info, fetched: [...fetched] };
+      const isOther = url.startsWith(INSTALLED) && key !== url.slice(INSTALLED.length);
+      return { ...engine.info, fetched: [...fetched], ...(isOther && { insteadKey: key }) };
     });
   }
 

@@ -13,12 +13,12 @@ export interface MarkdownWords {
 }
 
 /** Text that a Markdown reader shows as it is: no headings, links, images or HTML come of it. */
-function plain(text: string): string {
+export function plain(text: string): string {
   return text.replace(/[\\`*_[\]{}<>#|~!&]/g, '\\$&');
 }
 
 /** Every line a quotation, so that a line that looks like a list or a rule stays a line of text. */
-function quoted(text: string): string {
+export function quoted(text: string): string {
   return text
     .split(/\r\n|[\n\r\u2028\u2029]/)
     .map((line) => `> ${plain(line)}`.trimEnd())

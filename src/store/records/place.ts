@@ -1,4 +1,4 @@
-import { createStore, promisifyRequest, type UseStore } from 'idb-keyval';
+import { promisifyRequest } from 'idb-keyval';
 import { Failure } from '../../failure.ts';
 
 /** One change of a place; `undefined` takes the key away. */
@@ -10,7 +10,7 @@ export interface Change {
 /**
  * Where records lie: keys and values that can be cloned. `change` is one transaction: it looks at some
  * keys and writes, and either all of it happens or nothing does.
- * @throws Failure StorageFull, StorageBlocked
+ * @throws Failure StorageFull, StorageBlocked, StorageBroken
  */
 export interface Place {
   get(key: string): Promise<unknown>;
@@ -20,11 +20,22 @@ export interface Place {
     keys: readonly string[],
     decide: (found: readonly unknown[]) => readonly Change[],
   ): Promise<void>;
+  /** Calls back whenever the browser takes the place away: what lay there may be gone. */
+  onClosed?(tell: () => void): void;
 }
+
+/** The names that the first edition gave; the conversations of that edition lie there. */
+const DATABASE = 'pediatricsgpt';
+const STORE = 'conversations';
 
 /** The browser's database. Opened at first use: none is made before there is something to keep. */
 export class DatabasePlace implements Place {
-  #opened: UseStore | null = null;
+  #opened: Promise<IDBDatabase> | null = null;
+  #tellClosed: () => void = () => undefined;
+
+  onClosed(tell: () => void): void {
+    this.#tellClosed = tell;
+  }
 
   get(key: string): Promise<unknown> {
     return named(() => this.#use('readonly', (store) => promisifyRequest<unknown>(store.get(key))));
@@ -53,11 +64,28 @@ export class DatabasePlace implements Place {
     return named(() => this.#use('readwrite', (store) => transact(store, keys, decide)));
   }
 
-  #use: UseStore = (mode, work) => {
-    // The name that the first edition gave; the conversations of that edition lie there.
-    this.#opened ??= createStore('pediatricsgpt', 'conversations');
-    return this.#opened(mode, work);
-  };
+  async #use<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => Promise<T>): Promise<T> {
+    this.#opened ??= this.#open();
+    const database = await this.#opened;
+    return work(database.transaction(STORE, mode).objectStore(STORE));
+  }
+
+  async #open(): Promise<IDBDatabase> {
+    try {
+      const request = indexedDB.open(DATABASE);
+      request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+      const database = await promisifyRequest(request);
+      // The site's data was cleared, or its files are damaged. The next use opens a new one.
+      database.onclose = () => {
+        this.#opened = null;
+        this.#tellClosed();
+      };
+      return database;
+    } catch (error) {
+      this.#opened = null; // the next use tries again
+      throw error;
+    }
+  }
 }
 
 /** Reads, decides and writes without leaving the transaction, which ends when nothing is asked. */
@@ -135,6 +163,10 @@ async function named<T>(work: () => Promise<T>): Promise<T> {
     if (name === 'QuotaExceededError') throw new Failure('StorageFull', message, { cause: error });
     if (name === 'SecurityError' || name === 'InvalidStateError') {
       throw new Failure('StorageBlocked', message, { cause: error });
+    }
+    // What Chromium says of a bad disk or damaged files, and of work that it gave up for that.
+    if (name === 'UnknownError' || name === 'AbortError') {
+      throw new Failure('StorageBroken', message, { cause: error });
     }
     throw error;
   }

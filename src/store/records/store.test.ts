@@ -332,3 +332,15 @@ test('delete-all leaves nothing that was said, and another window does not bring
   await store.keep(consultation('c9'));
   expect((await store.list()).entries.map(({ id }) => id)).toEqual(['c9']);
 });
+
+test('a clock that is set back makes nothing older than it was', async () => {
+  const { store, wait } = setUp();
+  await store.keep(consultation('c1'));
+  wait(-20 * 365 * 24 * 3_600_000);
+  await store.keep(consultation('c1', { title: '又说了一句' }));
+  expect((await store.consultation('c1'))?.updated).toBe(NOW);
+  await store.keep(consultation('c2', { created: '2006-11-25T08:00:00.000Z' }));
+  const { entries } = await store.list();
+  expect(entries.map(({ id }) => id)).toEqual(['c1', 'c2']);
+  for (const { created, updated } of entries) expect(updated >= created).toBe(true);
+});

@@ -18,9 +18,15 @@ import { type Found, type Put, schemaOf, Vault } from './vault.ts';
 /** How long what was deleted can be brought back; after that the next start takes it away. */
 export const UNDO_MS = 60 * 60 * 1000;
 const TRIES = 20;
+/** So often, after such a pause, a database that was closed is looked into. */
+const LOOKS = 20;
+const LOOK_AGAIN_MS = 100;
 
-/** `locked`: encrypted, no passphrase given. `newer`: written by a newer edition, read only here. */
-export type RecordsState = 'closed' | 'open' | 'locked' | 'newer';
+/**
+ * `locked`: encrypted, no passphrase given. `newer`: written by a newer edition, read only here.
+ * `cleared`: the browser has deleted them while they were open; nothing is written any more.
+ */
+export type RecordsState = 'closed' | 'open' | 'locked' | 'newer' | 'cleared';
 
 export interface RecordsOptions {
   readonly now?: () => Date;
@@ -52,12 +58,21 @@ export class RecordStore {
   #state: RecordsState = 'closed';
   #opening: Promise<void> | null = null;
   #search: SearchIndex | null = null;
+  /** Keys of what the last list was made of. */
+  #listed: readonly string[] = [];
+  #tellCleared: () => void = () => undefined;
 
   constructor(place: Place, options: RecordsOptions = {}) {
     this.#place = place;
     this.#vault = new Vault(place, options.rounds);
     this.#now = options.now ?? (() => new Date());
     this.#legacyMarks = options.legacyMarks ?? (() => []);
+    place.onClosed?.(() => void this.#lookAfterClose());
+  }
+
+  /** Calls back when the browser has cleared the records: what a page still shows is the last of it. */
+  onCleared(tell: () => void): void {
+    this.#tellCleared = tell;
   }
 
   get state(): RecordsState {
@@ -143,6 +158,7 @@ export class RecordStore {
     const known = valuesOf(children.found).filter(({ deleted }) => deleted === null);
     known.sort((a, b) => (a.created < b.created ? -1 : 1));
     const damaged = indexed.damaged.length + children.damaged.length;
+    this.#listed = [...indexed.found.keys(), ...children.found.keys()];
     return { entries, children: known, damaged };
   }
 
@@ -183,10 +199,12 @@ export class RecordStore {
    */
   async keep(consultation: Consultation): Promise<void> {
     await this.open();
-    const next = (old: Consultation | null): Consultation => ({
-      ...(old ? merged(consultation, old) : consultation),
-      updated: this.#now().toISOString(),
-    });
+    const next = (old: Consultation | null): Consultation => {
+      const one = old ? merged(consultation, old) : consultation;
+      // A clock that was set back does not make what was just said the oldest of all.
+      const times = [this.#now().toISOString(), one.created, old?.updated ?? ''].sort();
+      return { ...one, updated: times.at(-1) ?? one.created };
+    };
     await this.#rewrite(consultation.id, next);
   }
 
@@ -299,6 +317,35 @@ export class RecordStore {
       if (await this.#vault.write([{ key, value, expect: old.revision }])) return value;
     }
     throw new Failure('RecordsChanged', `another window keeps writing ${key}`);
+  }
+
+  /** The database was closed under us. Nothing is written until it is known to hold what it held. */
+  async #lookAfterClose(): Promise<void> {
+    this.#vault.isCleared = true;
+    const known = this.#listed;
+    const here = await this.#keysHere();
+    // Where it cannot be read at all, whoever writes next is told why.
+    if (here === null || (known.length > 0 && known.every((key) => here.has(key)))) {
+      this.#vault.isCleared = false;
+      return;
+    }
+    this.#state = 'cleared';
+    this.#tellCleared();
+  }
+
+  /** Keys of all that is listed; null where they cannot be read. */
+  async #keysHere(): Promise<ReadonlySet<string> | null> {
+    for (let i = 0; i < LOOKS; i += 1) {
+      try {
+        const kinds = await Promise.all(['index:', 'child:'].map((kind) => this.#place.list(kind)));
+        return new Set(kinds.flat().map(([key]) => key));
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        // As long as the browser is clearing, Chromium lets nobody open anything.
+        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+      }
+    }
+    return null;
   }
 
   /** Moves what the first edition kept and takes away what was deleted long enough ago. */

@@ -76,6 +76,8 @@ export class Vault {
   #isNewer = false;
   #isStale = false;
   #key: CryptoKey | null = null;
+  /** While this is set nothing is written: what was kept may have been cleared from outside. */
+  isCleared = false;
 
   /** `rounds`: how much work a new passphrase shall cost; what is stored says its own. */
   constructor(place: Place, rounds = ROUNDS) {
@@ -190,7 +192,8 @@ export class Vault {
   /**
    * Writes records in one transaction, together with changes of keys that are not records.
    * @returns false where a revision is not the expected one: nothing was written
-   * @throws Failure RecordsNewer, RecordsLocked, RecordsChanged, StorageFull, StorageBlocked
+   * @throws Failure RecordsNewer, RecordsLocked, RecordsChanged, StorageFull, StorageBlocked,
+   * StorageBroken, StorageCleared
    */
   async write(puts: readonly Put[], others: readonly Change[] = []): Promise<boolean> {
     const { epoch } = this.#head;
@@ -214,6 +217,7 @@ export class Vault {
   }
 
   #mayWrite(): void {
+    if (this.isCleared) throw new Failure('StorageCleared', 'the database was taken away');
     if (this.#isNewer) throw new Failure('RecordsNewer', `schema ${SCHEMA} is not the newest here`);
     if (this.#isStale) throw new Failure('RecordsChanged', 'everything was deleted elsewhere');
     if (this.isLocked) throw new Failure('RecordsLocked', 'no key in memory');
@@ -276,6 +280,7 @@ export class Vault {
 
   /** Changes how records are kept, where nobody else has meanwhile. */
   async #writeHead(change: Partial<Head>): Promise<void> {
+    if (this.isCleared) throw new Failure('StorageCleared', 'the database was taken away');
     if (this.#isNewer) throw new Failure('RecordsNewer', `schema ${SCHEMA} is not the newest here`);
     const { stamp } = this.#head;
     const next: Head = { ...this.#head, ...change, stamp: crypto.randomUUID() };

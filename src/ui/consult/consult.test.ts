@@ -178,17 +178,29 @@ test('groups: whoever was talked about last is first, nobody last, a deleted chi
   expect(names([])).toEqual([]);
 });
 
-test('the page is idle after its minutes, never for 0, and a clock set back starts anew', () => {
-  let now = 0;
-  const idle = new IdleWatch(() => now);
-  now = 5 * 60_000 - 1;
+test('the records are locked after so many minutes without anybody, whatever is done to the clock', () => {
+  let wall = Date.parse('2026-11-21T08:00:00.000Z');
+  let steady = 0;
+  const idle = new IdleWatch(
+    () => wall,
+    () => steady,
+  );
+  const pass = (ms: number): void => {
+    wall += ms;
+    steady += ms;
+  };
+  pass(5 * 60_000 - 1);
   expect(idle.isOver(5)).toBe(false);
-  now += 1;
+  pass(1);
   expect([idle.isOver(5), idle.isOver(0), idle.isOver(15)]).toEqual([true, false, false]);
   idle.touch();
-  now -= 1;
+  wall -= 365 * 24 * 3_600_000; // set back a year
+  pass(5 * 60_000 - 1);
   expect(idle.isOver(5)).toBe(false);
-  now += 5 * 60_000;
+  pass(1);
+  expect(idle.isOver(5)).toBe(true);
+  idle.touch();
+  wall += 5 * 60_000; // the computer slept, and its steady clock with it
   expect(idle.isOver(5)).toBe(true);
 });
 

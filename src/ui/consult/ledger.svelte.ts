@@ -33,10 +33,12 @@ export interface Removed {
 export interface LedgerHooks {
   /** Takes what was said off the page, before records are locked or deleted. */
   readonly onclose: () => Promise<void>;
-  /** Brings it back once they are open. */
+  /** Brings it back once they are open; all conversations may share one listing. */
   readonly onopen: () => Promise<void>;
   /** Encryption was turned on or off: what is being typed moves as well. */
   readonly onturned: () => void;
+  /** The consultations that are open on the page, as they are there. */
+  readonly inHand: () => readonly Consultation[];
 }
 
 const EMPTY: Listing = { entries: [], children: [], damaged: 0 };
@@ -64,14 +66,15 @@ export class Ledger {
     this.#hooks = hooks;
     const kept = Number(recall(LOCK_KEY) ?? NaN);
     this.lockMinutes = lockChoices.find((choice) => choice === kept) ?? USUAL_LOCK;
+    records.onCleared(() => this.#look());
   }
 
-  /** Opens the records and lists them. */
-  async start(): Promise<void> {
+  /** Opens the records and lists them; `list`: a listing that others use as well. */
+  async start(list = () => this.#records.list()): Promise<void> {
     await this.#try(async () => {
       await this.#records.open();
       this.#look();
-      if (this.state !== 'locked') await this.#list();
+      if (this.state === 'open' || this.state === 'newer') await this.#list(list);
     });
   }
 
@@ -194,10 +197,14 @@ export class Ledger {
 
   // Files
 
-  /** All records as the text of a file; null where that fails. */
+  /**
+   * All records as the text of a file; null where that fails. Where the browser has cleared them, what
+   * this page still has in hand.
+   */
   exportAll(version: string): Promise<string | null> {
     return this.#long(async () => {
-      const { children, consultations, damaged } = await this.#records.everything();
+      const { children, consultations, damaged } =
+        this.state === 'cleared' ? this.#inHand() : await this.#records.everything();
       const generator = { app: 'PediatricsGPT Web', version };
       const text = exportText(children, consultations, generator);
       if (damaged > 0)
@@ -226,8 +233,17 @@ export class Ledger {
     return this.#write(() => this.#records.add(children, consultations));
   }
 
-  async #list(): Promise<void> {
-    this.listing = await this.#records.list();
+  #inHand() {
+    const { children, entries } = this.listing;
+    const consultations = this.#hooks.inHand().map((one) => {
+      const title = entries.find(({ id }) => id === one.id)?.title ?? one.title;
+      return { ...one, title };
+    });
+    return { children, consultations, damaged: 0 };
+  }
+
+  async #list(list = () => this.#records.list()): Promise<void> {
+    this.listing = await list();
     if (this.query.trim() !== '') this.hits = await this.#records.search(this.query);
   }
 

@@ -85,6 +85,8 @@ test('the record of a child fills in what it knows', () => {
   });
   expect(intakeText(fromChild(child, '2026-11-21'))).not.toContain('小宝');
   expect(fromChild(null, '2026-11-21')).toEqual(emptyIntake);
+  // A clock that is wrong makes nobody a newborn.
+  expect(fromChild(child, '2001-01-01').ageDays).toBeNull();
 });
 
 test('values that no child has are named', () => {

@@ -46,12 +46,17 @@ export function intakeProblems(intake: Intake): IntakeProblem[] {
   return problems;
 }
 
-/** What the record of a child says already. The last weight is the newest one. */
+/**
+ * What the record of a child says already. The last weight is the newest one. A birthday that is yet to
+ * come means that this device's clock is wrong: then no age is better than that of a newborn.
+ */
 export function fromChild(child: Child | null, today: string): Intake {
   if (child === null) return emptyIntake;
+  const { birthDate } = child;
+  const isKnown = birthDate !== null && birthDate <= today;
   return {
     ...emptyIntake,
-    ageDays: child.birthDate === null ? null : daysBetween(child.birthDate, today),
+    ageDays: isKnown ? daysBetween(birthDate, today) : null,
     weightKg: child.weights.at(-1)?.kg ?? null,
     allergies: child.allergies,
   };

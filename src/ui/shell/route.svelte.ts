@@ -1,6 +1,6 @@
 /** Which screen the page shows. It stands in the address, so that the browser's buttons work. */
 
-export const screens = ['consult', 'records', 'models', 'device', 'licences'] as const;
+export const screens = ['consult', 'records', 'models', 'compare', 'device', 'licences'] as const;
 export type Screen = (typeof screens)[number];
 
 /** What of a window is used. */

@@ -61,6 +61,7 @@ export class FakeEngine implements EngineApi {
   /** What was asked to compute, by each `open`. */
   readonly backends: OpenOptions['backend'][] = [];
   stops = 0;
+  closes = 0;
   /** Runs when an answer is asked for, before anything else. */
   onGenerate: () => void = () => undefined;
   readonly #script: Script;
@@ -129,6 +130,11 @@ export class FakeEngine implements EngineApi {
 
   lost(): Promise<string> {
     return this.#lost;
+  }
+
+  close(): Promise<void> {
+    this.closes += 1;
+    return this.stop();
   }
 
   /** Takes the GPU away. */

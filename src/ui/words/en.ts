@@ -79,6 +79,7 @@ export const en: Words = {
     speed: '{{tokensPerSecond}} tokens/s · {{tokens}} tokens · {{adapter}}',
     keys: 'Enter sends, Shift+Enter is a new line, Esc stops',
     modelLoading: 'The model is still loading; you can write your question already.',
+    modelLent: '“Compare models” has its memory; the chat’s model is loaded again afterwards.',
     modelMissing: 'No model is available; danger signs are still checked.',
     otherTask: 'Another task is answering: wait, or stop it first.',
     statusStarted: 'The answer begins.',
@@ -114,6 +115,8 @@ export const en: Words = {
         'The page died during an answer the last time, so the model runs in its most careful way now, which may be slower. The conversation was kept.',
     },
     usual: 'Run it the usual way',
+    otherEdition:
+      'Another edition has taken the place of the model that was chosen, and the one on this device is in use now. Choose another on the page “Models”.',
     ready: '{{name}} is ready · {{megabytes}} MB · on this device',
   },
   settings: {
@@ -250,12 +253,16 @@ export const en: Words = {
       consult: 'Consultation',
       records: 'Records and privacy',
       models: 'Models',
+      compare: 'Compare models',
       device: 'This device',
       licences: 'Licences and data sources',
     },
     update: {
       text: 'A new edition is here and already downloaded.',
       busy: 'It can start once this answer has ended.',
+      installing:
+        'Files of a model are being fetched or copied. An update now interrupts that; what comes from the network can go on later, a folder has to be picked again.',
+      anyway: 'Update anyway',
       now: 'Update now',
       later: 'Later',
     },

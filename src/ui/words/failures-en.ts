@@ -11,6 +11,10 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
     title: 'The graphics device stopped working',
     todo: 'It may have run out of memory, restarted its driver or slept. Your conversation is saved: reload the page.',
   },
+  WorkerLost: {
+    title: 'The part that computes the model stopped by itself',
+    todo: 'Perhaps memory ran out. The words that are here stay, and the model is loaded again once by itself; then try again. If it stops again, close other tabs or choose a smaller model.',
+  },
   DeviceLimit: {
     title: 'The graphics device is too small for this model',
     todo: 'Close other programs that use it and try again, or use another device.',
@@ -46,6 +50,10 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
   BadPackage: {
     title: 'The model’s files do not fit together',
     todo: 'Try again; if it stays, ask whoever provides the model for a complete copy.',
+  },
+  BadLibrary: {
+    title: 'The imported model cannot run',
+    todo: 'Its library (.wasm) may be compiled for another version (this app has web-llm 0.2.86), for other weights or for another graphics device. Use the library that was compiled together with the weights.',
   },
   NotFound: {
     title: 'A model file was not found',
@@ -90,6 +98,14 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
   StorageBlocked: {
     title: 'The browser does not let this page keep data',
     todo: 'It may be a private window or a setting. Use a normal window, or allow this site to store data.',
+  },
+  StorageBroken: {
+    title: 'The browser’s storage failed',
+    todo: 'The disk may be full or faulty. What was saved before is unchanged; first copy the important words of this page, then reload it. If this happens again, check the disk.',
+  },
+  StorageCleared: {
+    title: 'What this site keeps in the browser was just cleared',
+    todo: 'Consultations, models and offline files are no longer on this device. The conversations and children that are open in this window are still in memory and are not written back by themselves: export them if you need them, then reload the page.',
   },
   WrongPassphrase: {
     title: 'This is not the passphrase',

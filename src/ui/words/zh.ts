@@ -77,6 +77,7 @@ export const zh = {
     speed: '{{tokensPerSecond}} 词元/秒 · {{tokens}} 词元 · {{adapter}}',
     keys: 'Enter 发送，Shift+Enter 换行，Esc 停止',
     modelLoading: '模型还在加载，可以先写好问题。',
+    modelLent: '“模型对比”正在占用内存，结束后会重新加载对话的模型。',
     modelMissing: '没有可用的模型；危险信号检查仍然有效。',
     otherTask: '另一个任务正在回答，请稍等或先停止它。',
     statusStarted: '开始回答。',
@@ -107,6 +108,8 @@ export const zh = {
       answer: '上次回答时页面意外关闭，所以这次用最稳妥的方式运行：可能会慢一些。对话已保存。',
     },
     usual: '改用平常的方式',
+    otherEdition:
+      '之前选定的模型已由另一版本取代，现在用的是这台设备上的那一版。要换别的，请到“模型”页选择。',
     ready: '{{name}} 已就绪 · {{megabytes}} MB · 在本机运行',
   },
   settings: {
@@ -231,12 +234,16 @@ export const zh = {
       consult: '咨询',
       records: '记录与隐私',
       models: '模型',
+      compare: '模型对比',
       device: '这台设备',
       licences: '许可与数据来源',
     },
     update: {
       text: '有新版本可用，已经下载好。',
-      busy: '等这个回答结束后再更新。',
+      busy: '等回答结束后再更新。',
+      installing:
+        '正在获取或复制模型文件。现在更新会中断它；从网上获取的以后可以接着来，从文件夹导入的需要重新选择。',
+      anyway: '仍要更新',
       now: '现在更新',
       later: '以后再说',
     },
