@@ -182,10 +182,20 @@ describe('a wrong command line', () => {
 });
 
 describe('a machine without a driver', () => {
-  it('is told how to get one', async () => {
-    const env = { VK_DRIVER_FILES: '/nowhere/icd.json' };
-    const { status, stderr } = await ask(['--package', TINY, '问'], '', env);
+  const env = { VK_DRIVER_FILES: '/nowhere/icd.json' };
+
+  it('is told how to get one where the GPU is asked for', async () => {
+    const args = ['--package', TINY, '--backend', 'webgpu', '问'];
+    const { status, stderr } = await ask(args, '', env);
     expect(status).toBe(1);
     expect(stderr).toMatch(/没有可用的 WebGPU 适配器.*install/);
+  });
+
+  it('answers on its CPU else, and says so', async () => {
+    const args = ['--package', TINY, '--max-tokens', '4', '--json', '宝宝发烧怎么办？'];
+    const { status, stdout, stderr } = await ask(args, '', env);
+    expect(stderr).toMatch(/用处理器计算/);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ backend: 'onnx', outputTokens: 4 });
   });
 });
