@@ -46,7 +46,7 @@ const LONGEST_RIGHT_PASS = 31;
 const tolerance: Readonly<Record<Exclude<EngineName, 'ours'>, number>> = {
   'ort-webgpu': 0.002,
   'ort-wasm': 0.002,
-  'ort-webgpu-int8': 0.1, // activations of 8 bits
+  'ort-webgpu-int8': 0.25, // activations of 8 bits, the worst of all logits; a wrong engine is off by their whole size
 };
 
 /** @throws Error where an engine's numbers are not ours: a fast wrong answer is none */
