@@ -1,8 +1,9 @@
 import { access } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Page } from '@playwright/test';
 import { launch } from './page-run.ts';
+import { randomAppPackage } from './random-package.ts';
 import { median, round } from './rows.ts';
 import { serve } from './server.ts';
 
@@ -11,6 +12,8 @@ import { serve } from './server.ts';
 export interface AppOptions {
   readonly backend: 'auto' | 'webgpu' | 'cpu';
   readonly answers: number;
+  /** Serve 40 million random weights in place of the shipped model. */
+  readonly random: boolean;
   readonly hardware: boolean;
   readonly log: (line: string) => void;
 }
@@ -27,6 +30,7 @@ export interface AppResult {
 
 const VISITS = 7;
 
+const cache = fileURLToPath(new URL('../../.cache/bench', import.meta.url));
 const dist = fileURLToPath(new URL('../../dist/', import.meta.url));
 
 /** 222 tokens of the shipped model; with its template and an answer the cache holds about 256. */
@@ -39,13 +43,15 @@ const QUESTION =
 export async function benchApp({
   backend,
   answers,
+  random,
   hardware,
   log,
 }: AppOptions): Promise<AppResult> {
   await access(join(dist, 'index.html')).catch((cause: unknown) => {
     throw new Error('dist/ holds no app: run `npm run build` first', { cause });
   });
-  const server = await serve({ '': dist });
+  const models = random ? { models: dirname(await randomAppPackage(cache, 1)) } : {};
+  const server = await serve({ '': dist, ...models });
   const browser = await launch(hardware);
   try {
     const page = await browser.newPage();

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { setTimeout as after } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { randomCheckpoint, type Checkpoint } from './random-checkpoint.ts';
+import { baichuan7b, randomCheckpoint, type Checkpoint } from './random-checkpoint.ts';
 import { median, rateRow, round, type Bar, type BenchResult } from './rows.ts';
 
 /** How fast `convert` reads a checkpoint of some gigabytes, against a plain copy of its files. */
@@ -40,7 +40,7 @@ export async function benchConvert(options: ConvertOptions): Promise<BenchResult
   const { layers, repetitions, seed, cache, command, log } = options;
   await mkdir(cache, { recursive: true });
   log(`a checkpoint of ${layers} layers in ${cache}`);
-  const checkpoint = await randomCheckpoint(cache, layers, seed);
+  const checkpoint = await randomCheckpoint(cache, baichuan7b(layers), seed);
   const rates: Record<string, number[]> = { copy: [], naive: [], default: [] };
   const peaks: Record<string, number> = { naive: 0, default: 0 };
   const rate = (ms: number) => checkpoint.bytes / MB / (ms / 1000);

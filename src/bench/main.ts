@@ -34,6 +34,8 @@ interface PageFlags extends OutputFlags {
   readonly threads: number;
   readonly hardware: boolean;
   readonly node: boolean;
+  readonly mlc?: string;
+  readonly tokenizer?: string;
 }
 
 /** Qwen2-0.5B: what its head of 151,936 rows costs does not grow with the context. */
@@ -100,6 +102,7 @@ interface ContextFlags extends OutputFlags {
   readonly short: number;
   readonly long: number;
   readonly steps: number;
+  readonly page: boolean;
 }
 
 function addContext(parent: Command): void {
@@ -110,16 +113,43 @@ function addContext(parent: Command): void {
     )
     .option('--short <n>', 'few tokens', number, 64)
     .option('--long <n>', 'many tokens', number, 2048)
-    .option('--steps <n>', 'decode steps at each', number, 8);
+    .option('--steps <n>', 'decode steps at each', number, 8)
+    .option('--page', 'in Chromium on SwiftShader instead, f32', false);
   addShapeOptions(context, QWEN2);
   addOutputOptions(context);
   context.action(async (flags: ContextFlags & Shape) => {
-    printBars(await measureContexts(shapeOf(flags), flags));
+    const measure = flags.page ? measurePageContexts : measureContexts;
+    printBars(await measure(shapeOf(flags), flags));
   });
 }
 
+/** As `measureContexts`, of our engine on a page. */
+async function measurePageContexts(shape: Shape, flags: ContextFlags): Promise<readonly Bar[]> {
+  const { short, long, steps } = flags;
+  const { benchPage } = await import('./page-run.ts');
+  const run = await benchPage({
+    shape,
+    engines: ['ours'],
+    contexts: [short, long],
+    promptTokens: short,
+    repetitions: Math.ceil(steps / 4), // of four steps each
+    minutes: Infinity,
+    threads: 1,
+    hardware: false,
+    command,
+    log,
+  });
+  const bars = contextBars(run.rows);
+  const result = { ...run, bars };
+  await write('page, by context', result, flags, result);
+  return bars;
+}
+
 /** Measures and writes. @returns what it came to */
-async function measureContexts(shape: Shape, flags: ContextFlags): Promise<readonly Bar[]> {
+async function measureContexts(
+  shape: Shape,
+  flags: Omit<ContextFlags, 'page'>,
+): Promise<readonly Bar[]> {
   const { benchContexts } = await import('../node/bench-context.ts');
   const bench = await benchContexts({ ...flags, ...memoryPackage(shape), log });
   const run = contextResult(bench, flags, { ...shape }, command);
@@ -145,10 +175,21 @@ function addPage(parent: Command): void {
     .option('--minutes <n>', 'begin no further turn that would end later', number, 5)
     .option('--threads <n>', 'threads of WebAssembly', number, 2)
     .option('--hardware', "take Chromium's GPU instead of SwiftShader", false)
-    .option('--no-node', 'leave out what `context` measures in Node at the shape of Qwen2-0.5B');
+    .option('--no-node', 'leave out what `context` measures in Node at the shape of Qwen2-0.5B')
+    .addOption(
+      new Option(
+        '--mlc <lib>',
+        'web-llm in place of ONNX Runtime: a *-webgpu.wasm, whose shape both take',
+      ).conflicts(['engines', 'threads', 'adapterRank']),
+    )
+    .option(
+      '--tokenizer <file>',
+      'of --mlc, a tokenizer.json (default: that of the shipped model)',
+    );
   addShapeOptions(page, { adapterRank: 32, seed: 1, vocab: 16_384, width: 896, mlpWidth: 4864, layers: 8, heads: 14, kvHeads: 2, capacity: 2176 }); // prettier-ignore
   addOutputOptions(page);
   page.action(async (flags: PageFlags & Shape) => {
+    if (flags.mlc !== undefined) return measureMlc(page, flags, flags.mlc);
     const { benchPage } = await import('./page-run.ts');
     const { prompt: promptTokens } = flags;
     const run = await benchPage({ ...flags, promptTokens, shape: shapeOf(flags), command, log });
@@ -163,6 +204,16 @@ function addPage(parent: Command): void {
   });
 }
 
+/** Of the shape only what was typed is asked for: the rest is the library's. */
+async function measureMlc(page: Command, flags: PageFlags & Shape, library: string): Promise<void> {
+  const sizes = ['vocab', 'width', 'mlpWidth', 'layers', 'heads', 'kvHeads'] as const;
+  const typed = sizes.filter((name) => page.getOptionValueSource(name) === 'cli');
+  const asked = Object.fromEntries(typed.map((name) => [name, flags[name]]));
+  const { benchMlc } = await import('./mlc-run.ts');
+  const result = await benchMlc({ ...flags, library, asked, promptTokens: flags.prompt, command, log }); // prettier-ignore
+  await write('page, web-llm', result, flags, result);
+}
+
 function addApp(parent: Command): void {
   const app = parent
     .command('app')
@@ -171,9 +222,19 @@ function addApp(parent: Command): void {
     )
     .addOption(new Option('--backend <name>').choices(['auto', 'webgpu', 'cpu']).default('cpu'))
     .option('--answers <n>', 'questions asked', number, 10)
+    .option(
+      '--random',
+      'of 40 million random weights, without an adapter, in place of the shipped model',
+      false,
+    )
     .option('--hardware', "take Chromium's GPU instead of SwiftShader", false);
   app.action(
-    async (flags: { backend: 'auto' | 'webgpu' | 'cpu'; answers: number; hardware: boolean }) => {
+    async (flags: {
+      backend: 'auto' | 'webgpu' | 'cpu';
+      answers: number;
+      random: boolean;
+      hardware: boolean;
+    }) => {
       const { benchApp } = await import('./app-run.ts');
       console.log(JSON.stringify(await benchApp({ ...flags, log }), null, 2));
     },

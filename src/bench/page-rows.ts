@@ -36,14 +36,20 @@ export function rowsOf(samples: Samples, options: Described): Row[] {
     const ratio = beside / at(samples, `ours decode ${context}`);
     rows.push(rateRow(`decode after ${context} as a part of that after ${short}`, 'x', ratio));
   }
+  if (shape.adapterRank > 0) rows.push(...adapterRows(samples, shape.adapterRank));
+  return rows;
+}
+
+function adapterRows(samples: Samples, rank: number): Row[] {
   // Step by step beside each other: pairs see the same machine.
   const without = samples['ours adapter without'] ?? [];
   const pairs = (samples['ours adapter with'] ?? []).map((ms, i) => ms / (without[i] ?? NaN));
   const cost = median(pairs) - 1;
-  const what = `adapter of rank ${shape.adapterRank} on gate, up and down: decode takes more`;
-  rows.push({ ...timeRow(what, 1), ours: round(100 * cost, 3), unit: '%' });
-  rows.push(timeRow('switch of the task', at(samples, 'ours task switch')));
-  return rows;
+  const what = `adapter of rank ${rank} on gate, up and down: decode takes more`;
+  return [
+    { ...timeRow(what, 1), ours: round(100 * cost, 3), unit: '%' },
+    timeRow('switch of the task', at(samples, 'ours task switch')),
+  ];
 }
 
 interface Peer {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { chromium, type Browser, type Page } from '@playwright/test';
@@ -37,7 +37,7 @@ export interface PageOptions {
 }
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const cache = join(root, '.cache/bench');
+export const cache = join(root, '.cache/bench');
 
 /** See `LoadOptions`. */
 const LONGEST_RIGHT_PASS = 31;
@@ -178,18 +178,23 @@ class PageRun {
       }
       lastMs = performance.now() - begin;
     }
-    const ours = this.#tab('ours');
+    if (shape.adapterRank > 0) await this.#adapter(short);
+    for (const context of long) await this.#longContext(short, context);
+    return this.#samples;
+  }
+
+  /** Steps with and without the adapter, one beside the other; switches of its task. */
+  async #adapter(context: number): Promise<void> {
+    const { shape, log } = this.#options;
     log('adapter');
-    const tokens = benchTokens(Math.max(12, 4 * this.#repetitions), shape.vocab, 9);
-    const cost = await ours.evaluate(([at, list]) => bench?.adapter(at, list), [
-      short,
+    const tokens = benchTokens(Math.max(24, 4 * this.#repetitions), shape.vocab, 9);
+    const cost = await this.#tab('ours').evaluate(([at, list]) => bench?.adapter(at, list), [
+      context,
       tokens,
     ] as const);
     this.#samples['ours adapter without'] = [...(cost?.without ?? [])];
     this.#samples['ours adapter with'] = [...(cost?.with ?? [])];
     this.#samples['ours task switch'] = [...(cost?.switch ?? [])];
-    for (const context of long) await this.#longContext(short, context);
-    return this.#samples;
   }
 
   /** Ours repeats what it has; the peer's takes whatever lies there, which costs the same. */
@@ -251,20 +256,27 @@ function measured(result: Measured | undefined): Measured {
 }
 
 /** Weights of the base model. */
-function parameters({ vocab, width, layers, heads, kvHeads, mlpWidth }: Shape): number {
+export function parameters({ vocab, width, layers, heads, kvHeads, mlpWidth }: Shape): number {
   const kv = (kvHeads * width) / heads;
   return 2 * vocab * width + layers * (2 * width * width + 2 * kv * width + 3 * mlpWidth * width);
 }
 
 /** Builds the page where the app never looks. */
-async function buildPage(): Promise<string> {
+export async function buildPage(): Promise<string> {
   const outDir = join(cache, 'page');
   await build({
     root: join(root, 'src/bench/page'),
     configFile: false,
     base: './',
     logLevel: 'warn',
-    build: { target: 'es2023', outDir, emptyOutDir: true },
+    // Not minified: what a peer says of a failure has names. It comes from this machine's disk.
+    build: {
+      target: 'es2023',
+      outDir,
+      emptyOutDir: true,
+      minify: false,
+      chunkSizeWarningLimit: 10_000,
+    },
   });
   return outDir;
 }
@@ -289,14 +301,17 @@ export async function launch(hardware: boolean): Promise<Browser> {
   return chromium.launch({ executablePath, args: [...args, '--disable-gpu-watchdog'] });
 }
 
-async function describe(browser: Browser): Promise<Record<string, string>> {
+export async function describe(
+  browser: Browser,
+  peer = 'onnxruntime-web',
+): Promise<Record<string, string>> {
   const [cpu] = cpus();
-  const path = join(root, 'node_modules/onnxruntime-web/package.json');
+  const path = join(root, 'node_modules', peer, 'package.json');
   const { version } = JSON.parse(await readFile(path, 'utf8')) as { version: string };
   return {
     cpu: `${cpus().length} x ${cpu?.model ?? 'unknown'}`,
     system: `${process.platform} ${release()}, Node ${process.version}`,
     browser: `Chromium ${browser.version()}`,
-    peer: `onnxruntime-web ${version}`,
+    peer: `${basename(peer)} ${version}`,
   };
 }

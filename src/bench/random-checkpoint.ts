@@ -2,11 +2,34 @@ import { copyFile, mkdir, open, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** A checkpoint in the layout of Baichuan2-7B, as large as wanted, with random weights in bf16. */
+/** A checkpoint in the layout of Baichuan2, as large as wanted, with random weights in bf16. */
 
-const WIDTH = 4096;
-const MLP_WIDTH = 11_008;
-const VOCAB = 125_696;
+/** What a checkpoint is made of. */
+export interface CheckpointShape {
+  readonly name: string; // of its folder
+  readonly vocab: number;
+  readonly width: number;
+  readonly mlpWidth: number;
+  readonly layers: number;
+  readonly heads: number;
+}
+
+/** Baichuan2-7B with some of its 32 layers. */
+export function baichuan7b(layers: number): CheckpointShape {
+  const name = `baichuan2-7b-${layers}-layers`;
+  return { name, vocab: 125_696, width: 4096, mlpWidth: 11_008, layers, heads: 32 };
+}
+
+/** 40 million weights with the tokenizer of the shipped model. */
+export const FORTY_MILLION: CheckpointShape = {
+  name: '40-million',
+  vocab: 8192,
+  width: 512,
+  mlpWidth: 1376,
+  layers: 10,
+  heads: 8,
+};
+
 /** Any will do that the converter reads: weights take the time. */
 const TOKENIZER = fileURLToPath(
   new URL('../../public/models/nano/tokenizer.json', import.meta.url),
@@ -27,15 +50,16 @@ export interface Checkpoint {
 
 /**
  * Writes the checkpoint, a layer in each file, or takes the one that is there.
- * @param layers of the 32 that the real one has
+ * @param about tasks and template, where an app is to talk with the model
  */
 export async function randomCheckpoint(
   cache: string,
-  layers: number,
+  shape: CheckpointShape,
   seed: number,
+  about: object = {},
 ): Promise<Checkpoint> {
-  const folder = join(cache, `baichuan2-7b-${layers}-layers-seed-${seed}`);
-  const groups = fileGroups(layers);
+  const folder = join(cache, `${shape.name}-seed-${seed}`);
+  const groups = fileGroups(shape);
   const files = groups.map(
     (_, i) => `model-${String(i + 1).padStart(5, '0')}-of-${groups.length}.safetensors`,
   );
@@ -50,8 +74,8 @@ export async function randomCheckpoint(
       for (const { name } of tensors) map[name] = file;
     }
     await copyFile(TOKENIZER, join(folder, 'tokenizer.json'));
-    await writeFile(join(folder, 'config.json'), JSON.stringify(configOf(layers)));
-    await writeFile(join(folder, 'pediatricsgpt.json'), JSON.stringify(card));
+    await writeFile(join(folder, 'config.json'), JSON.stringify(configOf(shape)));
+    await writeFile(join(folder, 'pediatricsgpt.json'), JSON.stringify({ ...card, ...about }));
     await writeFile(join(folder, 'generation_config.json'), JSON.stringify(sampling));
     // Last: a folder that has it is whole.
     await writeFile(
@@ -64,35 +88,35 @@ export async function randomCheckpoint(
   return { folder, files, bytes };
 }
 
-function fileGroups(layers: number): Tensor[][] {
+function fileGroups({ vocab, width, mlpWidth, layers }: CheckpointShape): Tensor[][] {
   const one = (name: string, ...shape: number[]): Tensor => ({ name, shape });
   const layer = (i: number): Tensor[] => {
     const at = `model.layers.${i}`;
     return [
-      one(`${at}.self_attn.W_pack.weight`, 3 * WIDTH, WIDTH),
-      one(`${at}.self_attn.o_proj.weight`, WIDTH, WIDTH),
-      one(`${at}.mlp.gate_proj.weight`, MLP_WIDTH, WIDTH),
-      one(`${at}.mlp.up_proj.weight`, MLP_WIDTH, WIDTH),
-      one(`${at}.mlp.down_proj.weight`, WIDTH, MLP_WIDTH),
-      one(`${at}.input_layernorm.weight`, WIDTH),
-      one(`${at}.post_attention_layernorm.weight`, WIDTH),
+      one(`${at}.self_attn.W_pack.weight`, 3 * width, width),
+      one(`${at}.self_attn.o_proj.weight`, width, width),
+      one(`${at}.mlp.gate_proj.weight`, mlpWidth, width),
+      one(`${at}.mlp.up_proj.weight`, mlpWidth, width),
+      one(`${at}.mlp.down_proj.weight`, width, mlpWidth),
+      one(`${at}.input_layernorm.weight`, width),
+      one(`${at}.post_attention_layernorm.weight`, width),
     ];
   };
   return [
-    [one('model.embed_tokens.weight', VOCAB, WIDTH)],
+    [one('model.embed_tokens.weight', vocab, width)],
     ...Array.from({ length: layers }, (_, i) => layer(i)),
-    [one('model.norm.weight', WIDTH), one('lm_head.weight', VOCAB, WIDTH)],
+    [one('model.norm.weight', width), one('lm_head.weight', vocab, width)],
   ];
 }
 
-const configOf = (layers: number) => ({
+const configOf = ({ vocab, width, mlpWidth, layers, heads }: CheckpointShape) => ({
   architectures: ['BaichuanForCausalLM'],
   model_type: 'baichuan',
-  vocab_size: VOCAB,
-  hidden_size: WIDTH,
-  intermediate_size: MLP_WIDTH,
+  vocab_size: vocab,
+  hidden_size: width,
+  intermediate_size: mlpWidth,
   num_hidden_layers: layers,
-  num_attention_heads: 32,
+  num_attention_heads: heads,
   model_max_length: 4096,
   rms_norm_eps: 1e-6,
   hidden_act: 'silu',

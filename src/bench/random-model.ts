@@ -260,12 +260,12 @@ function randomTensor(
 }
 
 /** A half of about that size, either sign. */
-function halfNear(bits: number, random: number): number {
+export function halfNear(bits: number, random: number): number {
   return (bits ^ (random & 0x7f)) | (random & 0x8000);
 }
 
 /** xorshift32. */
-function randomWords(seed: number): () => number {
+export function randomWords(seed: number): () => number {
   let state = Math.imul(seed + 1, 0x9e3779b9) | 1;
   return () => {
     state ^= state << 13;

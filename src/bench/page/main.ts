@@ -2,6 +2,7 @@ import type { BenchEngine, LoadOptions, OurEngine } from '../engine.ts';
 import { loadOnnx } from './onnx.ts';
 import { loadOurs } from './ours.ts';
 import { fetchManifest } from './package.ts';
+import { webLlm } from './web-llm.ts';
 
 /** One engine on a page of its own; the runner calls what hangs on `globalThis.bench`. */
 
@@ -27,3 +28,5 @@ globalThis.bench = {
   adapter: (context, tokens) => loaded(ours).adapter(context, tokens),
   prepare: (short, long) => loaded(ours).prepare(short, long),
 };
+
+globalThis.webLlm = webLlm;

@@ -11,7 +11,7 @@ export async function loadOurs(manifest: Manifest): Promise<OurEngine> {
   const owner = await requestGpu(navigator.gpu);
   const base = withoutAdapter(manifest);
   const load = (one: Manifest): Promise<Model> => Model.load(owner, one, fetchBytes);
-  return new Ours(owner, manifest, await load(base), load, await createMatmuls(owner, base));
+  return new Ours(owner, manifest, await load(base), load, () => createMatmuls(owner, base));
 }
 
 class Ours implements OurEngine {
@@ -20,24 +20,25 @@ class Ours implements OurEngine {
   readonly #manifest: Manifest;
   readonly #model: Model;
   readonly #load: (manifest: Manifest) => Promise<Model>;
-  readonly #matmuls: Matmuls;
+  readonly #createMatmuls: () => Promise<Matmuls>;
   /** Caches by the tokens that they hold. */
   readonly #caches = new Map<number, Uint8Array<ArrayBuffer>>();
   #adapted: Model | null = null;
+  #matmuls: Matmuls | null = null;
 
   constructor(
     owner: GpuDevice,
     manifest: Manifest,
     model: Model,
     load: (manifest: Manifest) => Promise<Model>,
-    matmuls: Matmuls,
+    createMatmuls: () => Promise<Matmuls>,
   ) {
     this.info = `${owner.adapterName}, ${owner.variant}`;
     this.#owner = owner;
     this.#manifest = manifest;
     this.#model = model;
     this.#load = load;
-    this.#matmuls = matmuls;
+    this.#createMatmuls = createMatmuls;
   }
 
   async prefill(tokens: readonly number[]): Promise<Measured> {
@@ -87,7 +88,8 @@ class Ours implements OurEngine {
     return cost;
   }
 
-  matmuls(tokens: number, repetitions: number): Promise<Measured> {
+  async matmuls(tokens: number, repetitions: number): Promise<Measured> {
+    this.#matmuls ??= await this.#createMatmuls(); // they take memory, and not every shape has them
     return this.#matmuls(tokens, repetitions);
   }
 
