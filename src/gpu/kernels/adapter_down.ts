@@ -26,7 +26,8 @@ export async function createAdapterDown(
   { columns, linears, experts, rank, padded, routed, weighed = false }: AdapterDownShape,
 ): Promise<(buffers: AdapterDownBuffers) => Step> {
   const LANES = lanesFor(gpu.tuning.rowLanes, columns / 4);
-  const WG = gpu.tuning.workgroup;
+  const teams = Math.ceil((linears * experts * rank) / 4);
+  const WG = fitting(gpu.tuning.workgroup, teams * LANES);
   const kernel = await gpu.kernel(
     'adapter_down',
     wgsl,
@@ -43,7 +44,14 @@ export async function createAdapterDown(
     },
     { input: weighed ? 'f32' : 'elem' },
   );
-  const grid = gridOf(Math.ceil((linears * experts * rank) / 4 / (WG / LANES)));
+  const grid = gridOf(Math.ceil(teams / (WG / LANES)));
   // A binding needs a buffer also where the shader does not read it.
   return ({ a, x, weight = a, gates, z }) => kernel.bind([a, x, weight, gates, z], grid);
+}
+
+/** The smallest power of two that holds all lanes, at most `most`: one without rows computes all the same. */
+function fitting(most: number, lanes: number): number {
+  let size = 1;
+  while (size < lanes && size < most) size *= 2;
+  return size;
 }
