@@ -43,6 +43,7 @@ export const arrows = {
     'worker/api',
     'worker/pipe',
     'worker/engine-lock',
+    'worker/life',
     'format/hash',
     'offline/close-boundary',
   ],
@@ -59,7 +60,7 @@ export const arrows = {
   offline: [],
   release: ['offline/headers'],
   convert: ['format', 'text', 'onnx', 'node'],
-  bench: ['model', 'onnx', 'gpu', 'format', 'node', 'convert'],
+  bench: ['model', 'onnx', 'gpu', 'format', 'node', 'convert', 'peer'],
   e2e: ['ui/markdown/payloads'],
 };
 

@@ -1,8 +1,9 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import AxeBuilder from '@axe-core/playwright';
+import { expectAccessible } from './accessible.ts';
 import { type App, expect, test } from './app.ts';
+import { hang, inMidAnswer, LONG, QUESTION } from './faults.ts';
 import { goldenOf } from './golden.ts';
 import { library, mlcFolder, picked } from './mlc.ts';
 
@@ -11,8 +12,6 @@ import { library, mlcFolder, picked } from './mlc.ts';
 const { prompt, text: golden } = goldenOf('tiny', 'medkqa');
 /** Whole models are loaded three times in a test, by a GPU in software. */
 test.describe.configure({ timeout: 150_000 });
-
-const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
 
 /** The comparison, with `tiny` in use: greedy answers of so many tokens. */
 async function openCompare(app: App, tokens = 32): Promise<void> {
@@ -34,15 +33,6 @@ async function expectState(app: App, n: 1 | 2, state: string): Promise<void> {
 async function start(app: App, question: string): Promise<void> {
   await app.part('compare-question').fill(question);
   await app.part('compare-start').click();
-}
-
-async function expectAccessible(app: App): Promise<void> {
-  const { violations } = await new AxeBuilder({ page: app.page }).withTags(rules).analyze();
-  const found = violations.map(({ id, nodes }) => ({
-    id,
-    nodes: nodes.map(({ target, failureSummary }) => `${target.join(' ')}: ${failureSummary}`),
-  }));
-  expect(found).toEqual([]);
 }
 
 /** Requests of the page and its workers for anything but its own files. */
@@ -100,7 +90,7 @@ test('a side that cannot run leaves the other its answer', async ({ app, server 
   await side(app, 2).getByTestId('side-backend').selectOption('webgpu');
   await start(app, prompt);
   await expectState(app, 1, 'failed');
-  await expect(run(app, 1).getByTestId('failure')).toHaveAttribute('data-failure', 'Offline');
+  await expect(run(app, 1).getByTestId('failure')).toHaveAttribute('data-failure', 'PartMissing');
   await expectState(app, 2, 'done');
   expect(await answerOf(app, 2)).not.toBe('');
 });
@@ -118,6 +108,42 @@ test('a stop ends the side that loads, leaves out the other, and another start w
   await start(app, prompt);
   await expectState(app, 2, 'done');
   await expectState(app, 1, 'done');
+});
+
+test('a side that hangs is told of; who ends it keeps its words and gets the other side', async ({
+  app,
+  page,
+}) => {
+  await page.clock.install();
+  await openCompare(app);
+  await app.rambling(LONG);
+  const hung: Promise<void>[] = [];
+  const act = () => hung.push(hang(page, page.workers().at(-1)));
+  await inMidAnswer(page, act, '[data-testid=run-1][data-state=answering] .text');
+  await start(app, QUESTION);
+  await expect.poll(() => hung.length, { timeout: 45_000 }).toBe(1);
+  await hung[0];
+  await page.clock.runFor(5000);
+  const kept = await run(app, 1).locator('.text').innerText();
+  await page.clock.runFor(600_000);
+  const note = app.part('run-stall');
+  await expect(note.getByRole('alert')).toContainText(/第 1 边 · 模型已有 \d+ 秒没有任何进展/);
+  await expectAccessible(app, 'a side that hangs');
+  await app.part('language').click();
+  await expect(note).toContainText(/Side 1 · The model has not moved for \d+ seconds/);
+  await app.expectNoSidewaysScroll();
+  await app.part('language').click();
+  await app.part('compare-question').focus();
+  await app.part('run-wait').click();
+  await expect(note).toHaveCount(0);
+  await expect(app.part('compare-question')).toBeFocused();
+  await page.clock.runFor(1_400_000);
+  await app.part('run-end').click();
+  await expectState(app, 1, 'failed');
+  await expect(run(app, 1).getByTestId('failure')).toHaveAttribute('data-failure', 'WorkerHung');
+  expect(await run(app, 1).locator('.text').innerText()).toBe(kept);
+  await expectState(app, 2, 'done');
+  expect(await answerOf(app, 2)).not.toBe('');
 });
 
 test('danger signs in the question raise the alarm, on this screen too', async ({ app }) => {
@@ -195,7 +221,7 @@ test.describe('an MLC folder', () => {
     await expect(app.part('peer-model')).toBeVisible();
     await expect(app.part('library-sha')).toHaveText(/^[0-9a-f]{64}$/);
     await expect(app.part('peer-model')).toContainText('不是 PediatricsGPT');
-    await expectAccessible(app);
+    await expectAccessible(app, 'an imported model');
     // Until here not a byte of web-llm was needed.
     expect(server.requests('/assets/web-llm')).toEqual([]);
     const asked = watchRequests(app);
@@ -229,7 +255,7 @@ for (const [width, colorScheme] of [
       await start(app, '宝宝咳嗽三天怎么办？');
       await expectState(app, 2, 'done');
       for (const language of ['zh', 'en']) {
-        await expectAccessible(app);
+        await expectAccessible(app, `the comparison ${language}`);
         await app.expectNoSidewaysScroll();
         await app.picture(`compare-${width}-${language}`);
         await app.part('language').click();

@@ -78,13 +78,13 @@ test('a package with a router runs on the CPU', async ({ app }) => {
   expect(await app.ask(prompt)).toBe(text);
 });
 
-test('a runtime that does not come is told as Offline, and comes with another try', async ({
+test('a runtime that does not come is a part that is missing, and the page that is loaded anew has it', async ({
   app,
   server,
 }) => {
   server.break('/assets/ort-wasm', 'dead');
   await app.open('tiny', 'cpu');
-  await app.failure('Offline');
+  await app.failure('PartMissing');
   server.repair();
   await app.part('retry').click();
   await app.ready();

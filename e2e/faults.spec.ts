@@ -1,41 +1,12 @@
 import { readFile } from 'node:fs/promises';
-import type { Page } from '@playwright/test';
 import { App, expect, test } from './app.ts';
+import { clearStorage, inMidAnswer, LONG, QUESTION, said, workerOf } from './faults.ts';
 import { letGo, publishEdition, scriptEngine } from './scripted.ts';
 
 /** What breaks while somebody is at work: nothing that was said may be lost, and the page says what happened. */
 
 // A model is loaded several times, and a killed GPU has its own browser.
 test.describe.configure({ timeout: 150_000 });
-
-const QUESTION = '宝宝发烧两天，还咳嗽。';
-/** With this seed the test model talks for long. */
-const LONG = 55;
-
-/** Does something to the page as soon as an answer has its first words: a test model is fast. */
-async function inMidAnswer(page: Page, act: (words: string) => unknown): Promise<void> {
-  const name = `midAnswer${crypto.randomUUID().slice(0, 8)}`;
-  await page.exposeFunction(name, (words: string) => void act(words));
-  await page.evaluate((tell) => {
-    new MutationObserver((_, observer) => {
-      const text = [...document.querySelectorAll('[data-state=streaming] .text')].at(-1);
-      const words = text?.textContent ?? '';
-      if (words.trim() === '') return;
-      observer.disconnect();
-      (Reflect.get(globalThis, tell) as (words: string) => void)(words);
-    }).observe(document.body, { childList: true, characterData: true, subtree: true });
-  }, name);
-}
-
-const said = (app: App): Promise<string> =>
-  app.part('turn-assistant').last().locator('.text').innerText();
-
-/** Ends the worker that computes, as a browser does that runs out of memory: without a word. */
-async function killWorker(page: Page): Promise<void> {
-  const [worker] = page.workers();
-  if (worker === undefined) throw new Error('the page has no worker');
-  await worker.evaluate(() => self.close());
-}
 
 test('a GPU that goes away in mid-answer is replaced once; the second time the words stay and a reload is asked for', async ({
   profile,
@@ -87,7 +58,9 @@ test('a worker that dies in mid-answer leaves its words, and another one is star
 }) => {
   await app.openReady('tiny');
   await app.rambling(LONG);
-  await inMidAnswer(page, () => killWorker(page));
+  // As a browser does that runs out of memory: without a word.
+  const kill = () => workerOf(page).evaluate(() => self.close());
+  await inMidAnswer(page, kill);
   await app.send(QUESTION);
   await app.answered('failed');
   const kept = await said(app);
@@ -99,7 +72,7 @@ test('a worker that dies in mid-answer leaves its words, and another one is star
   await app.answered();
   expect((await said(app)).startsWith(kept.slice(0, 8))).toBe(true);
   // The second time the person is asked.
-  await killWorker(page);
+  await kill();
   await app.failure('WorkerLost');
   await expect(app.part('model-ready')).toHaveCount(0);
   await app.part('retry').first().click();
@@ -144,9 +117,7 @@ test('storage that is cleared under the page is told; what is in hand can be sav
   await app.part('child-nickname').fill('豆豆');
   await app.part('child-form').getByTestId('child-save').click();
   await expect(app.part('history-group')).toHaveCount(2);
-  const devtools = await page.context().newCDPSession(page);
-  const origin = new URL(server.url()).origin;
-  await devtools.send('Storage.clearDataForOrigin', { origin, storageTypes: 'all' });
+  await clearStorage(page, server);
   expect(await app.failure('StorageCleared')).toContain('导出');
   expect(await app.ask('第二个问题')).toBe('第二个问题');
   await expect(page.locator('.not-kept')).toBeVisible();

@@ -4,15 +4,19 @@ import { fileURLToPath } from 'node:url';
 import type { Page } from '@playwright/test';
 import { payloads } from '../src/ui/markdown/payloads.ts';
 import { type App, expect, test } from './app.ts';
+import {
+  consultation as consultationOf,
+  type Json,
+  jsonFile,
+  message,
+  records,
+  TIME,
+} from './records.ts';
 import { scriptEngine } from './scripted.ts';
 
 /** Texts and files that mean harm: texts end as words, files are refused with a reason. */
 
 test.describe.configure({ timeout: 120_000 });
-
-const TIME = '2026-11-20T08:00:00.000Z';
-
-type Json = Record<string, unknown>;
 
 const child = (id: string, nickname: string): Json => ({
   id,
@@ -26,39 +30,18 @@ const child = (id: string, nickname: string): Json => ({
   updated: TIME,
 });
 
+/** Whatever can hold a text holds one of these. */
 function consultation(id: string, texts: readonly string[], more: Json = {}): Json {
   const messages = texts.flatMap((text, i) =>
     (['user', 'assistant'] as const).map((role, j) => {
       const n = 2 * i + j;
       const feedback = role === 'user' ? null : { mark: 'bad', reason: text };
       const parent = n === 0 ? null : `${id}-${n - 1}`;
-      const said = { id: `${id}-${n}`, parent, role, text, state: 'done', time: TIME };
-      return { ...said, model: text, backend: null, variant: null, finish: null, feedback };
+      return { ...message(`${id}-${n}`, parent, role, text), model: text, feedback };
     }),
   );
-  const ids = { id, child: null, task: 'medkqa', created: TIME, updated: TIME, intake: null };
-  return { ...ids, title: texts[0], messages, leaf: `${id}-${2 * texts.length - 1}`, ...more };
+  return { ...consultationOf(id, texts[0] ?? '', messages), ...more };
 }
-
-const records = (more: Json = {}): Json => ({
-  format: 'pediatricsgpt-records',
-  version: 1,
-  aiGenerated: true,
-  label: { zh: '', en: '' },
-  generator: { app: 'x', version: '1', models: [] },
-  exported: TIME,
-  children: [],
-  consultations: [],
-  ...more,
-});
-
-const jsonFile = (content: unknown, name = 'records.json') => ({
-  name,
-  mimeType: 'application/json',
-  buffer: Buffer.isBuffer(content)
-    ? content
-    : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content)),
-});
 
 const go = (page: Page, screen: string) =>
   page.evaluate((hash) => (location.hash = hash), `#/${screen}`);

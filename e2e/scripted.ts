@@ -9,13 +9,16 @@ import { type AppServer, dist } from './server.ts';
 const read = (path: string): Promise<string> =>
   readFile(fileURLToPath(new URL(path, import.meta.url)), 'utf8');
 
-/** Where the built app has its worker. */
-export async function workerPath(): Promise<string> {
+/** Where the built app has the part whose file's name fits. */
+export async function assetPath(pattern: RegExp): Promise<string> {
   const names = await readdir(join(dist, 'assets'));
-  const name = names.find((known) => /^worker-.*\.js$/.test(known));
-  if (name === undefined) throw new Error('the built app has no worker');
+  const name = names.find((known) => pattern.test(known));
+  if (name === undefined) throw new Error(`the built app has no ${String(pattern)}`);
   return `/assets/${name}`;
 }
+
+/** Where the built app has its worker. */
+export const workerPath = (): Promise<string> => assetPath(/^worker-.*\.js$/);
 
 /** An engine that follows a script in the place of the app's: see fixtures/scripted-worker.js. */
 export async function scriptEngine(server: AppServer): Promise<void> {

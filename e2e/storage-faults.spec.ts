@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from './app.ts';
+import { consultation, jsonFile, message, records } from './records.ts';
 import { workerPath } from './scripted.ts';
 import { dist } from './server.ts';
 
@@ -166,32 +167,12 @@ function plantDatabaseFault(): void {
   spoil(IDBObjectStore.prototype, 'delete', 'QuotaExceededError', () => true);
 }
 
-const TIME = '2026-11-20T08:00:00.000Z';
-const message = (id: string, parent: string | null, role: string, text: string) => {
-  const nothing = { model: null, backend: null, variant: null, finish: null, feedback: null };
-  return { id, parent, role, text, state: 'done', time: TIME, ...nothing };
-};
-const consultation = (id: string, title: string) => ({
-  id,
-  child: null,
-  task: 'medkqa',
-  title,
-  created: TIME,
-  updated: TIME,
-  intake: null,
-  messages: [message('q', null, 'user', title), message('a', 'q', 'assistant', `答${title}`)],
-  leaf: 'a',
-});
-const exported = {
-  format: 'pediatricsgpt-records',
-  version: 1,
-  aiGenerated: true,
-  label: { zh: '', en: '' },
-  generator: { app: 'x', version: '1', models: [] },
-  exported: TIME,
-  children: [],
-  consultations: [consultation('c1', '甲'), consultation('c2', '乙')],
-};
+const twoTurns = (id: string, title: string) =>
+  consultation(id, title, [
+    message('q', null, 'user', title),
+    message('a', 'q', 'assistant', `答${title}`),
+  ]);
+const two = records({ consultations: [twoTurns('c1', '甲'), twoTurns('c2', '乙')] });
 
 test('records survive a fault at every single operation, and the page says what went wrong', async ({
   app,
@@ -202,11 +183,6 @@ test('records survive a fault at every single operation, and the page says what 
   server.break('/models/', 'missing');
   await app.open('tiny');
   await app.failure('NotFound');
-  const file = {
-    name: 'records.json',
-    mimeType: 'application/json',
-    buffer: Buffer.from(JSON.stringify(exported)),
-  };
   const trouble = page.locator('[data-testid=history] .problem[role=alert]');
   const titles = page.locator('[data-testid=history-entry] .title');
   const listed = async () => (await titles.allTextContents()).sort().join();
@@ -221,7 +197,7 @@ test('records survive a fault at every single operation, and the page says what 
   /** A person's way; gives how far it came, by what the page said. */
   const work = async (): Promise<'nothing' | 'imported' | 'renamed'> => {
     if (!(await went(() => app.part('import-file').isEnabled()))) return 'nothing';
-    await app.part('import-file').setInputFiles(file);
+    await app.part('import-file').setInputFiles(jsonFile(two));
     if (!(await went(() => app.part('import-confirm').isVisible()))) return 'nothing';
     await app.part('import-confirm').click();
     if (!(await went(() => app.part('import-done').isVisible()))) return 'nothing';
@@ -303,9 +279,7 @@ test('a full database refuses an import whole; what is here stays, and it can co
   await app.failure('NotFound');
   await page.evaluate(() => (location.hash = '#/records'));
   const bring = async (content: object): Promise<void> => {
-    const buffer = Buffer.from(JSON.stringify(content));
-    const mimeType = 'application/json';
-    await app.part('import-file').setInputFiles({ name: 'records.json', mimeType, buffer });
+    await app.part('import-file').setInputFiles(jsonFile(content));
     await app.part('import-confirm').click();
   };
   const devtools = await page.context().newCDPSession(page);
@@ -313,16 +287,14 @@ test('a full database refuses an import whole; what is here stays, and it can co
   const { usage } = await devtools.send('Storage.getUsageAndQuota', { origin });
   // Before the first record: Chromium remembers for a while how much room there was.
   await devtools.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: usage + 200_000 });
-  await bring(exported);
+  await bring(two);
   await expect(app.part('history-entry')).toHaveCount(2);
   // Random, so that it cannot be packed.
   const texts = Array.from({ length: 40 }, () => randomBytes(50_000).toString('base64'));
-  const consultations = texts.map((text, i) => ({
-    ...consultation(`r${i}`, '随机'),
-    messages: [{ ...message('q', null, 'user', text) }],
-    leaf: 'q',
-  }));
-  await bring({ ...exported, consultations });
+  const consultations = texts.map((text, i) =>
+    consultation(`r${i}`, '随机', [message('q', null, 'user', text)]),
+  );
+  await bring(records({ consultations }));
   await expect(app.part('screen').getByTestId('failure')).toHaveAttribute(
     'data-failure',
     'StorageFull',
@@ -332,7 +304,7 @@ test('a full database refuses an import whole; what is here stays, and it can co
   await expect(app.part('history-entry')).toHaveCount(2);
   expect(await page.evaluate(halfRecords)).toEqual([]);
   await devtools.send('Storage.overrideQuotaForOrigin', { origin });
-  await bring({ ...exported, consultations });
+  await bring(records({ consultations }));
   await expect(app.part('import-done')).toBeVisible();
   await expect(app.part('history-entry')).toHaveCount(42);
 });

@@ -7,6 +7,8 @@ const names = [
   'NoWebGpu', // no WebGPU adapter: an old browser, a blocked or missing GPU driver
   'DeviceLost', // the GPU went away while we used it
   'WorkerLost', // the worker that holds the model ended by itself: out of memory, or killed
+  'WorkerHung', // the worker did not move, and the person ended it
+  'PartMissing', // a part of the app that is fetched when it is needed did not come
   'DeviceLimit', // the GPU cannot hold what the model needs
   'CpuLimit', // what ONNX Runtime on the CPU cannot hold or run
   'WrongNumbers', // the known-answer test did not come out as recorded
@@ -64,6 +66,29 @@ export class Failure extends Error {
 export function failureName(error: unknown): FailureName | 'Bug' {
   const name = error instanceof Error ? error.name : '';
   return names.find((known) => known === name) ?? 'Bug';
+}
+
+/** What browsers, and Vite, say of a part that did not come; what fails while it runs says other things. */
+const notCome = /dynamically imported module|importing a module script|unable to preload/i;
+
+/**
+ * A part of the app that is fetched when it is needed.
+ * @throws Failure PartMissing where it does not come; what the part itself throws while it starts
+ */
+export async function partOfApp<T>(coming: Promise<T>): Promise<T> {
+  try {
+    return await coming;
+  } catch (cause) {
+    if (!notCome.test(String(cause))) throw cause;
+    throw new Failure('PartMissing', String(cause), { cause });
+  }
+}
+
+/** What an error of a worker means: without a word of why, its script did not come. */
+export function startFailure(message: string | undefined): Error {
+  return message === undefined || message === ''
+    ? new Failure('PartMissing', 'the worker did not start')
+    : new Error(message);
 }
 
 /** Every name, for tables that must say something about each. */

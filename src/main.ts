@@ -21,6 +21,8 @@ Object.assign(globalThis, { pediatricsgpt: { counts: () => engine.counts() } });
 // A development server has no service worker.
 const offline = import.meta.env.DEV ? null : startOffline(window);
 
+const english = await firstEnglish(navigator.languages);
+target.replaceChildren(); // what index.html says where this script does not come
 mount(App, {
   target,
   props: {
@@ -31,7 +33,7 @@ mount(App, {
       folder: () => modelFolder(location.href),
       backend: backendOf(location.href),
       languages: navigator.languages,
-      english: await firstEnglish(navigator.languages),
+      english,
     },
     ...offline,
   },

@@ -1,4 +1,4 @@
-import { Failure } from '../failure.ts';
+import { Failure, partOfApp } from '../failure.ts';
 import { sha256 } from '../format/hash.ts';
 import { parseManifest } from '../format/layout.ts';
 import type { Manifest } from '../format/manifest.ts';
@@ -247,8 +247,8 @@ export class Engine {
   async #constraint({ format }: EngineRequest): Promise<Constraint | null> {
     if (format === undefined) return null;
     const { stopIds } = this.#manifest.template;
-    this.#constrainer ??= import('./constraint/xgrammar.ts').then(({ openConstrainer }) =>
-      openConstrainer(this.#tokenizer, stopIds),
+    this.#constrainer ??= partOfApp(import('./constraint/xgrammar.ts')).then(
+      ({ openConstrainer }) => openConstrainer(this.#tokenizer, stopIds),
     );
     try {
       return await (await this.#constrainer).constrain(format);

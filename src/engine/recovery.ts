@@ -1,4 +1,4 @@
-import { Failure, failureName } from '../failure.ts';
+import { Failure, failureName, partOfApp } from '../failure.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { calibrate } from '../gpu/calibrate.ts';
 import type { CalibrationStore } from '../gpu/calibration-store.ts';
@@ -119,7 +119,7 @@ export class OnnxMaker implements BackendMaker {
   async first(): Promise<Checked> {
     const { manifest, read, onUpload, runtime } = this.#parts;
     // A chunk of its own: most browsers never need it.
-    const { openOnnx } = await import('./backends/onnx.ts');
+    const { openOnnx } = await partOfApp(import('./backends/onnx.ts'));
     return proved(await openOnnx(await runtime(), manifest, read, onUpload), this.#parts);
   }
 

@@ -56,6 +56,8 @@ const failures: Record<FailureName, readonly [zh: string, en: string]> = {
   NoWebGpu: ['没有可用的 WebGPU 适配器', 'no WebGPU adapter on this machine'],
   DeviceLost: ['GPU 停止了响应', 'the GPU stopped answering'],
   WorkerLost: ['计算部分意外停止', 'the part that computes stopped by itself'],
+  WorkerHung: ['没有进展的计算已结束', 'a computation that did not move was ended'],
+  PartMissing: ['程序的一部分没有取到', 'a part of the program did not come'],
   DeviceLimit: ['GPU 达不到要求', 'this GPU does not offer what is needed'],
   CpuLimit: ['ONNX Runtime 运行不了这个模型', 'ONNX Runtime cannot run this model on the CPU'],
   WrongNumbers: ['GPU 算出的数值与记录不符', 'the GPU computes other numbers than recorded'],

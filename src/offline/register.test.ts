@@ -49,6 +49,7 @@ function setUp(change: Partial<OfflineWindow> = {}) {
   const container = new FakeContainer();
   const marks = new Map<string, string>();
   const reload = vi.fn();
+  const events = new EventTarget();
   const window: OfflineWindow = {
     navigator: { serviceWorker: container as unknown as ServiceWorkerContainer },
     crossOriginIsolated: false,
@@ -58,9 +59,12 @@ function setUp(change: Partial<OfflineWindow> = {}) {
     },
     document: { baseURI: 'http://localhost/app/index.html' },
     location: { reload },
+    addEventListener: (type, listen, options) => events.addEventListener(type, listen, options),
     ...change,
   };
-  return { container, reload, window, marks };
+  /** As somebody who ticks or types something. */
+  const touch = () => void events.dispatchEvent(new Event('input'));
+  return { container, reload, window, marks, touch };
 }
 
 /** Whether a promise has resolved by now. */
@@ -85,6 +89,21 @@ test('a page that is not isolated is loaded once more, and once only', async () 
   await startOffline(window).ready;
   expect(reload).toHaveBeenCalledTimes(1);
 });
+
+test.each(['before the service worker is there', 'while it is waited for'])(
+  'a page in which something was entered %s is not loaded again: it goes on at once',
+  async (when) => {
+    const { container, reload, window, marks, touch } = setUp();
+    const { ready } = startOffline(window);
+    if (when.startsWith('while')) await isDone(ready);
+    touch();
+    expect(await isDone(ready)).toBe(true);
+    container.control();
+    expect(await isDone(ready)).toBe(true);
+    expect(reload).not.toHaveBeenCalled();
+    expect([...marks]).toEqual([]);
+  },
+);
 
 test('an isolated page goes on at once', async () => {
   const { reload, window } = setUp({ crossOriginIsolated: true });

@@ -12,20 +12,25 @@ export interface OfflineWindow {
   readonly sessionStorage: Pick<Storage, 'getItem' | 'setItem'>;
   readonly document: { readonly baseURI: string };
   readonly location: { reload(): void };
+  addEventListener(type: 'input', listen: () => void, options: AddEventListenerOptions): void;
 }
 
 /**
  * Installs the service worker, which keeps the app on this device.
  *
  * `ready` resolves when the engine may start: on the first visit to a host that sends no headers
- * the page is loaded once more, to have threads, and the promise does not resolve before that.
+ * the page is loaded once more, to have threads, and the promise does not resolve before that. Who
+ * has ticked or typed anything by then would lose it: that visit goes on with one thread.
  */
 export function startOffline(window: OfflineWindow): { offline: Offline; ready: Promise<void> } {
   const { serviceWorker } = window.navigator;
   if (serviceWorker === undefined) return { offline: without, ready: Promise.resolve() };
+  const touched = new Promise<void>((resolve) => {
+    window.addEventListener('input', () => resolve(), { once: true, capture: true });
+  });
   const registered = register(serviceWorker, window.document.baseURI);
   const ready = registered.then((registration) =>
-    registration === null ? undefined : isolated(window, serviceWorker),
+    registration === null ? undefined : isolated(window, serviceWorker, touched),
   );
   return { offline: new Installed(serviceWorker, registered, window), ready };
 }
@@ -45,13 +50,15 @@ async function register(
   }
 }
 
-/** Waits until the page is cross-origin isolated, or cannot be. */
+/** Waits until the page is cross-origin isolated, or cannot be, or is in use. */
 async function isolated(
   window: OfflineWindow,
   serviceWorker: ServiceWorkerContainer,
+  touched: Promise<void>,
 ): Promise<void> {
   if (window.crossOriginIsolated || hasReloaded(window)) return;
-  if (!(await within(PATIENCE_MS, controlled(serviceWorker)))) return;
+  const inUse = touched.then(() => false);
+  if (!(await Promise.race([inUse, within(PATIENCE_MS, controlled(serviceWorker))]))) return;
   if (!markReloaded(window)) return;
   window.location.reload();
   await new Promise(() => undefined); // this page ends here

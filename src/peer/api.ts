@@ -1,4 +1,4 @@
-import type { LoadPhase, SamplingSettings } from '../worker/api.ts';
+import type { GenerateEvent, LoadPhase, SamplingSettings } from '../worker/api.ts';
 
 /**
  * What a comparison asks of whatever answers on one of its sides, and what is known of a model
@@ -10,6 +10,8 @@ export interface SideProgress {
   readonly phase: LoadPhase;
   /** Between 0 and 1; null while nobody knows. */
   readonly part: number | null;
+  /** It waits for whoever else is busy with the package. */
+  readonly waits?: true;
 }
 
 /** What computes a side, and which model it is. */
@@ -48,13 +50,17 @@ export interface SideEngine {
   load(onProgress: (progress: SideProgress) => void, signal: AbortSignal): Promise<SideModel>;
   /**
    * One answer, piece by piece. The signal ends it: it resolves with finish 'cancelled' then.
+   * `onSign`: what shows besides that it goes on, and what the engine expects.
    * @throws Failure
    */
   generate(
     request: SideRequest,
     onPiece: (piece: string) => void,
     signal: AbortSignal,
+    onSign: (event: GenerateEvent) => void,
   ): Promise<SideResult>;
+  /** Ends the worker although it may be in an endless loop: calls under way fail with WorkerHung. */
+  end(): void;
   /** Gives back memory and GPU, also in the middle of something. Never rejects. */
   dispose(): Promise<void>;
 }
@@ -131,4 +137,6 @@ export interface PeerApi {
   /** Ends the running answer. */
   stop(): Promise<void>;
   close(): Promise<void>;
+  /** The name of a lock that the worker holds as long as it lives. */
+  life(): Promise<string>;
 }

@@ -1,5 +1,6 @@
 import { proxy, type Remote, wrap } from 'comlink';
-import { Failure } from '../failure.ts';
+import { Failure, startFailure } from '../failure.ts';
+import { endWorker, untilDeath } from '../worker/life.ts';
 import type { PeerApi, PeerCheck, PeerModel, SideEngine } from './api.ts';
 import { folderOfFiles, folderOfHandle, type FoundFolder } from './folder.ts';
 
@@ -15,6 +16,8 @@ interface PeerWorker {
   /** `call`, or what broke the worker, or Cancelled. */
   readonly until: <T>(call: Promise<T>, signal?: AbortSignal) => Promise<T>;
   readonly end: () => void;
+  /** Ends it whatever it does, with all calls to it; resolves once it is dead. */
+  readonly kill: () => Promise<void>;
 }
 
 /** So long a worker has to give back what it holds. */
@@ -22,18 +25,44 @@ const COURTESY_MS = 3000;
 
 function startWorker(): PeerWorker {
   const worker = new Worker(new URL('./peer-worker.ts', import.meta.url), { type: 'module' });
+  const peer = wrap<PeerApi>(worker);
+  const death = peer.life().then((name) => untilDeath(name));
+  let isEnded = false;
+  let fail: (error: Error) => void = () => undefined;
   const broken = new Promise<never>((_, reject) => {
+    fail = reject;
     worker.addEventListener('error', ({ message }) => {
-      reject(new Error(message === '' ? 'the worker did not start' : message));
+      reject(startFailure(message));
     });
+    death.then(() => {
+      if (!isEnded) reject(new Failure('WorkerLost', 'the worker has died'));
+    }, reject);
   });
   broken.catch(() => undefined); // It is told to whoever calls; before the first call to nobody.
   return {
-    peer: wrap<PeerApi>(worker),
+    peer,
     until: (call, signal) =>
       Promise.race([call, broken, ...(signal === undefined ? [] : [aborted(signal)])]),
-    end: () => worker.terminate(),
+    end: () => {
+      isEnded = true;
+      worker.terminate();
+    },
+    async kill() {
+      isEnded = true;
+      await endWorker(worker, death);
+      fail(new Failure('WorkerHung', 'the worker was ended'));
+    },
   };
+}
+
+/** Whether a call came to its end, well or not, in the time that a worker has for it. */
+export function inTime(call: Promise<unknown>): Promise<boolean> {
+  const over = call.then(
+    () => true,
+    () => true,
+  );
+  const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), COURTESY_MS));
+  return Promise.race([over, late]);
 }
 
 /** Rejects with Cancelled once the signal says so. */
@@ -69,7 +98,9 @@ export async function checkPicked(
 
 /** One run of an imported model. */
 export function startPeer(model: PeerModel): SideEngine {
-  const { peer, until, end } = startWorker();
+  const { peer, until, end, kill } = startWorker();
+  let ending: Promise<void> | null = null;
+  const endNow = (): Promise<void> => (ending ??= kill());
   return {
     load: (onProgress, signal) => until(peer.open(model, proxy(onProgress)), signal),
     async generate(request, onPiece, signal) {
@@ -82,11 +113,12 @@ export function startPeer(model: PeerModel): SideEngine {
         signal.removeEventListener('abort', stop);
       }
     },
+    end: () => void endNow(),
     async dispose() {
-      const patience = new Promise((resolve) => setTimeout(resolve, COURTESY_MS));
+      const isOver = ending === null && (await inTime(until(peer.close())));
       // What a worker that broke still held goes with it.
-      await Promise.race([until(peer.close()).catch(() => undefined), patience]);
-      end();
+      if (isOver) end();
+      else await endNow();
     },
   };
 }

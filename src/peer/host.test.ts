@@ -115,11 +115,11 @@ test('without a GPU a folder is still looked at, and nothing is loaded', async (
   expect(log).toEqual([]);
 });
 
-test('a runtime that does not come is told as Offline, and the place is free again', async () => {
+test('a runtime that does not come is told as PartMissing, and the place is free again', async () => {
   const host = make();
   const good = await model(host);
   comes = () => Promise.reject(new TypeError('Failed to fetch dynamically imported module'));
-  await expect(host.open(good, () => undefined)).rejects.toMatchObject({ name: 'Offline' });
+  await expect(host.open(good, () => undefined)).rejects.toMatchObject({ name: 'PartMissing' });
   await host.close();
   await vi.waitFor(() => expect(locks.isHeld).toBe(false));
   await expect(host.generate(request, () => undefined)).rejects.toMatchObject({ name: 'NoModel' });

@@ -1,5 +1,6 @@
 import { Failure } from '../failure.ts';
 import { EngineLock } from '../worker/engine-lock.ts';
+import { holdLife } from '../worker/life.ts';
 import { Pipe } from '../worker/pipe.ts';
 import type {
   PeerApi,
@@ -25,6 +26,7 @@ export class PeerHost implements PeerApi {
   /** Imported models obey the rule that all do: one model per browser. */
   readonly #lock = new EngineLock(() => this.close());
   #session: PeerSession | null = null;
+  #life: Promise<string> | null = null;
   #answered: Promise<unknown> = Promise.resolve();
 
   /** `loadRuntime` brings in web-llm; it is called once everything else is in place. */
@@ -48,7 +50,7 @@ export class PeerHost implements PeerApi {
     try {
       make = await this.#loadRuntime();
     } catch (cause) {
-      throw new Failure('Offline', 'the runtime for imported models did not come', { cause });
+      throw new Failure('PartMissing', 'the runtime for imported models did not come', { cause });
     }
     const pipe = new Pipe(onProgress, (older, newer) =>
       older.phase === newer.phase ? newer : null,
@@ -79,6 +81,10 @@ export class PeerHost implements PeerApi {
     const result = await answering;
     await pipe.flush();
     return result;
+  }
+
+  life(): Promise<string> {
+    return (this.#life ??= holdLife());
   }
 
   async stop(): Promise<void> {

@@ -13,7 +13,7 @@ export const tvmExports = [
 
 const text = (value: string): number[] => {
   const bytes = [...new TextEncoder().encode(value)];
-  return [bytes.length, ...bytes];
+  return [...leb(bytes.length), ...bytes];
 };
 const section = (id: number, content: readonly number[]): number[] => [
   id,

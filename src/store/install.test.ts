@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { Failure } from '../failure.ts';
 import { UrlOrigin } from './download.ts';
 import { install, type InstallOptions } from './install.ts';
 import { Journal } from './journal.ts';
@@ -245,5 +246,73 @@ describe('the journal', () => {
     const text = 'nonsense\n{"turn":9,"state":{}}';
     await place.write('models/x/state.0', new TextEncoder().encode(text));
     expect(await Journal.read(place, 'models/x')).toBeNull();
+  });
+});
+
+describe('storage that is cleared while a package comes', () => {
+  /** Clears everything once so many requests were made; then the storage does as `after` says. */
+  function clearAt(requests: number, after: () => void = () => undefined): void {
+    const { server } = visitor;
+    const { fetch } = server;
+    let made = 0;
+    server.fetch = async (address, init) => {
+      made += 1;
+      if (made === requests) {
+        for (const name of await visitor.place.list(MODELS)) {
+          await visitor.place.remove(`${MODELS}/${name}`);
+        }
+        after();
+      }
+      return fetch(address, init);
+    };
+  }
+
+  it('is told as such at every file, leaves nothing that is taken for a package, and lets it come anew', async () => {
+    const { fetch } = visitor.server;
+    let requests = 0;
+    visitor.server.fetch = (address, init) => {
+      requests += 1;
+      return fetch(address, init);
+    };
+    await bring();
+    expect(requests).toBeGreaterThan(4);
+    // The first request is for the manifest, which is written when it is here.
+    for (let n = 2; n <= requests; n += 1) {
+      visitor = await Visitor.create();
+      const whole = visitor.server.fetch;
+      clearAt(n);
+      expect(await failure(bring()), `request ${n}`).toBe('StorageCleared');
+      expect(await visitor.place.list(MODELS)).toEqual([]);
+      visitor.server.fetch = whole;
+      await bring();
+      await visitor.readAll();
+    }
+  });
+
+  it.each(['StorageFull', 'StorageBroken'] as const)(
+    'is told as such also where the storage says %s',
+    async (name) => {
+      const { place } = visitor;
+      clearAt(3, () => {
+        place.append = () => Promise.reject(new Failure(name, 'no such file any more'));
+      });
+      expect(await failure(bring())).toBe('StorageCleared');
+      Reflect.deleteProperty(place, 'append'); // its class has the healthy one
+      await visitor.readAll();
+    },
+  );
+
+  it('is no mark of a person who stopped', async () => {
+    const stop = new AbortController();
+    clearAt(3, () => stop.abort());
+    expect(await failure(bring({ signal: stop.signal }))).toBe('StorageCleared');
+    expect(await readModels(visitor.place)).toEqual([]);
+  });
+
+  it('is told while a package is read, and not mended file by file', async () => {
+    const { source } = await visitor.readAll();
+    await visitor.place.remove(await visitor.folder());
+    expect(await failure(source.read(shard))).toBe('StorageCleared');
+    expect(await visitor.place.list(MODELS)).toEqual([]);
   });
 });

@@ -62,7 +62,7 @@ export interface Installed {
  * on where it was, and READY says at the end that everything was verified.
  * @throws Failure NotFound, NotAShard, ShardTruncated, ShardCorrupt, ServerError, Stalled, Offline,
  * BadFolder, BadSignature, BadManifest, StorageFull, StorageBlocked, Cancelled, and what `accept` throws; what is
- * verified or flushed by then stays
+ * verified or flushed by then stays. StorageCleared where what had come was cleared meanwhile: nothing stays then
  */
 export async function install(
   origin: Origin,
@@ -89,9 +89,12 @@ export async function install(
     const all: Omit<Receiver, 'onBytes'> = { ...receiver, ...receiveDefaults, ...given(options) };
     try {
       return await complete(all, key, manifest, manifestSha, onProgress);
-    } catch (error) {
-      if (failureName(error) === 'Cancelled') await journal.write({ paused: true });
-      throw error;
+    } catch (cause) {
+      if (await sweepCleared(place, key)) {
+        throw new Failure('StorageCleared', `${key} was cleared while it came`, { cause });
+      }
+      if (failureName(cause) === 'Cancelled') await journal.write({ paused: true });
+      throw cause;
     }
   });
   if (origin.source.kind === 'url') await removeOlder(place, origin.source.url, key, exclusive);
@@ -156,8 +159,35 @@ async function complete(
   if (journal.state.part !== null || journal.state.paused) {
     await journal.write({ part: null, paused: false });
   }
+  // What was verified before the storage was cleared is gone with it.
+  for (const file of manifest.files) {
+    if ((await place.size(`${folder}/${file.name}`)) !== file.bytes) {
+      throw new Failure('StorageBroken', `${file.name} has gone again`);
+    }
+  }
+  if (await isCleared(place, key)) throw new Failure('StorageCleared', `${key} was cleared`);
   await place.write(ready, new TextEncoder().encode(manifestSha));
   return missing.map(({ name }) => name);
+}
+
+/**
+ * Whether the browser has cleared a package that is being brought here: its manifest, which is written
+ * first, is gone. What storage itself says then is anything: that it is full, broken, or all is well.
+ */
+export async function isCleared(place: Place, key: string): Promise<boolean> {
+  return (await place.size(`${folderOf(key)}/${MANIFEST}`)) === null;
+}
+
+/** Removes what came after the package was cleared; whether it was, as far as the storage can say. */
+async function sweepCleared(place: Place, key: string): Promise<boolean> {
+  try {
+    if (!(await isCleared(place, key))) return false;
+    await place.remove(folderOf(key));
+    return true;
+  } catch (error) {
+    if (failureName(error) === 'Bug') throw error;
+    return false; // it cannot be asked: the failure before this one says more
+  }
 }
 
 /** The file as it lies here; null where it is missing or not what the manifest says. */

@@ -3,7 +3,7 @@ import type { FileInfo } from '../format/manifest.ts';
 import type { PackageSource } from '../format/source.ts';
 import type { LoadProgress } from '../worker/api.ts';
 import { UrlOrigin, type Fetch } from './download.ts';
-import { install, readVerified, type InstallOptions } from './install.ts';
+import { install, isCleared, readVerified, type InstallOptions } from './install.ts';
 import { Journal } from './journal.ts';
 import {
   findReady,
@@ -165,6 +165,7 @@ class PackageFiles implements PackageSource {
   async #mend(folder: string, file: FileInfo): Promise<Uint8Array<ArrayBuffer>> {
     const place = this.#place;
     const { key, manifestSha } = this.#model;
+    if (await isCleared(place, key)) throw new Failure('StorageCleared', `${key} was cleared`);
     await place.remove(`${folder}/${READY}`);
     const origin = this.#origin;
     if (origin === null) {

@@ -200,6 +200,11 @@ export class Chat {
     if (this.#canAsk()) await this.#ask(GO_ON, this.thread.end);
   }
 
+  /** Keeps what a running answer has said until now. */
+  keepPartial(): Promise<void> {
+    return this.#keep();
+  }
+
   /** Ends the running answer: what is there stays, marked as stopped. */
   async stop(): Promise<void> {
     if (this.phase !== 'prefill' && this.phase !== 'decode') return;

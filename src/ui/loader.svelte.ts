@@ -3,15 +3,16 @@ import {
   INSTALLED,
   type BackendChoice,
   type DeviceReport,
-  type EngineApi,
   type GenerateResult,
   type LoadProgress,
   type ModelInfo,
+  type PageEngine,
 } from '../worker/api.ts';
 import { OncePerFrame } from './frame.ts';
 import { chooseModel } from './model-folder.ts';
 import { diedIn, enterRisk, leaveRisk, type RiskyPhase } from './risk.ts';
 import { type Trouble, troubleOf } from './trouble.ts';
+import { loadStep, Watch } from './watch.svelte.ts';
 
 /** `lent`: let go of, since something else needs its place. */
 export type LoaderPhase = 'starting' | 'loading' | 'ready' | 'failed' | 'lent';
@@ -33,25 +34,31 @@ export class Loader {
   /** Chosen since the page was opened. */
   #chosen: string | null = null;
   #address = $state<string | null>(null);
-  readonly #engine: EngineApi;
+  /** Counts loads: what belongs to an earlier one says no more. */
+  #turn = 0;
+  #isRenewing = false;
+  readonly #engine: PageEngine;
   readonly #folder: () => string;
   readonly #backend: () => BackendChoice;
   readonly #request: ((run: () => void) => void) | undefined;
+  readonly #watch: Watch;
 
   /**
    * `folder` gives the URL of the package's folder, or throws a Failure; `backend` what shall
-   * compute.
+   * compute; `watch` notices a load that does not move.
    */
   constructor(
-    engine: EngineApi,
+    engine: PageEngine,
     folder: () => string,
     backend: () => BackendChoice = () => 'auto',
     request?: (run: () => void) => void,
+    watch = new Watch(),
   ) {
     this.#engine = engine;
     this.#folder = folder;
     this.#backend = backend;
     this.#request = request;
+    this.#watch = watch;
   }
 
   /** Looks at the device and loads the model. Resolves when it is there or has failed. */
@@ -78,7 +85,7 @@ export class Loader {
   async use(address: string): Promise<void> {
     if (this.phase === 'loading') return;
     this.#chosen = address;
-    if (this.phase === 'lent') return; // loaded when the place is free again
+    if (this.phase === 'lent' || this.#isRenewing) return; // loaded when the place is free again
     await this.#load();
   }
 
@@ -124,37 +131,58 @@ export class Loader {
     if (this.phase === 'lent') await this.#load();
   }
 
+  /** Ends the worker, with whatever it does or does not do, and loads the model in another one. */
+  async renew(): Promise<void> {
+    if (this.#isRenewing || this.phase === 'lent') return;
+    this.#isRenewing = true;
+    this.#turn += 1;
+    this.phase = 'starting';
+    this.progress = null;
+    const isFree = await this.#engine.renew();
+    this.#isRenewing = false;
+    await this.#load(!isFree);
+  }
+
   get #isTaken(): boolean {
-    return this.phase === 'loading' || this.phase === 'lent';
+    return this.phase === 'loading' || this.phase === 'lent' || this.#isRenewing;
   }
 
   async #load(takeOver = false): Promise<void> {
+    const turn = (this.#turn += 1);
+    const isOver = (): boolean => turn !== this.#turn;
     this.phase = 'starting';
     this.trouble = null;
     this.progress = null;
     this.isOtherEdition = false;
     let latest: LoadProgress | null = null;
     const paint = new OncePerFrame(() => {
-      if (this.phase === 'loading') this.progress = latest;
+      if (this.phase === 'loading' && !isOver()) this.progress = latest;
     }, this.#request);
     try {
       const folder = this.#chosen ?? this.#folder();
       this.#address = folder;
       const backend = this.#backend();
-      this.device = await this.#engine.probe();
-      if (backend === 'webgpu' && !this.device.webgpu) {
-        throw new Failure('NoWebGpu', 'no WebGPU adapter');
-      }
-      this.phase = 'loading';
-      enterRisk('load');
-      const onProgress = (progress: LoadProgress): void => {
-        latest = progress;
-        paint.ask();
-      };
-      const careful = this.carefulSince !== null;
-      const options = { careful, backend, ...(takeOver && { takeOver }) };
-      this.info = await this.#engine.open(folder, onProgress, options);
-      const { insteadKey } = this.info;
+      const info = await this.#watch.during('load', async (heard) => {
+        const device = await this.#engine.probe();
+        if (isOver()) return null;
+        this.device = device;
+        if (backend === 'webgpu' && !device.webgpu) {
+          throw new Failure('NoWebGpu', 'no WebGPU adapter');
+        }
+        this.phase = 'loading';
+        enterRisk('load');
+        const onProgress = (progress: LoadProgress): void => {
+          heard(loadStep(progress));
+          latest = progress;
+          paint.ask();
+        };
+        const careful = this.carefulSince !== null;
+        const options = { careful, backend, ...(takeOver && { takeOver }) };
+        return this.#engine.open(folder, onProgress, options);
+      });
+      if (isOver() || info === null) return;
+      this.info = info;
+      const { insteadKey } = info;
       if (insteadKey !== undefined) {
         this.isOtherEdition = true;
         this.#address = INSTALLED + insteadKey;
@@ -162,20 +190,23 @@ export class Loader {
         chooseModel(this.#address);
       }
       this.phase = 'ready';
-      void this.#watchDevice();
+      void this.#watchDevice(turn);
     } catch (error) {
-      this.#fail(error);
+      if (!isOver()) this.#fail(error);
     } finally {
-      leaveRisk();
+      if (!isOver()) leaveRisk();
     }
   }
 
-  async #watchDevice(): Promise<void> {
+  async #watchDevice(turn: number): Promise<void> {
     try {
       const reason = await this.#engine.lost();
-      if (this.phase !== 'lent') this.#fail(new Failure('DeviceLost', reason));
+      if (turn === this.#turn && this.phase !== 'lent') {
+        this.#fail(new Failure('DeviceLost', reason));
+      }
     } catch (error) {
-      if (this.phase === 'lent') return; // nothing is lost: it is loaded anew when it comes back
+      // Lent: nothing is lost, it is loaded anew when it comes back.
+      if (turn !== this.#turn || this.phase === 'lent') return;
       this.#fail(error);
       if (failureName(error) !== 'WorkerLost' || this.#hasRestarted) return;
       this.#hasRestarted = true; // once: a device without enough memory would go on like this

@@ -208,3 +208,50 @@ test('nothing is lent while it loads, and a dead worker has nothing to let go of
   engine.close = () => Promise.reject(new Error('broken'));
   expect(await loader.lend()).toBe(true);
 });
+
+const upload = {
+  phase: 'upload',
+  bytesDone: 1,
+  bytesTotal: 2,
+  file: null,
+  network: false,
+} as const;
+
+test('a load that hangs can be ended: another worker loads the model, and the old one says no more', async () => {
+  let isHung = true;
+  const pause = (): Promise<void> =>
+    isHung ? new Promise<void>(() => undefined) : Promise.resolve();
+  const { engine, loader } = setUp({ progress: [upload], pause });
+  const hung = loader.start();
+  await vi.waitFor(() => expect(loader.progress).toEqual(upload));
+  isHung = false;
+  const renewing = loader.renew();
+  expect(loader.phase).toBe('starting');
+  await Promise.all([loader.renew(), loader.use('installed:other@1'), loader.takeOver()]);
+  await renewing;
+  await hung;
+  expect([loader.phase, loader.trouble, engine.renews]).toEqual(['ready', null, 1]);
+  expect(engine.opened).toEqual([folder, 'installed:other@1']);
+  expect(recall('risk')).toBeNull();
+});
+
+test('a worker that was ended is no worker that died: its end is no news, nor is what it held taken by force', async () => {
+  const { engine, loader } = setUp();
+  const ends: ((error: Error) => void)[] = [];
+  engine.lost = () => new Promise((_, reject) => ends.push(reject));
+  const options: unknown[] = [];
+  const open = engine.open.bind(engine);
+  engine.open = (url, onProgress, how) => {
+    options.push(how?.takeOver);
+    return open(url, onProgress, how);
+  };
+  await loader.start();
+  await loader.renew();
+  ends[0]?.(new Failure('WorkerLost', 'gone'));
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(loader.phase).toBe('ready');
+  // Where the browser could not end it, the lock on the model is taken from it.
+  engine.renew = () => Promise.resolve(false);
+  await loader.renew();
+  expect(options).toEqual([undefined, undefined, true]);
+});

@@ -14,6 +14,8 @@ const remedies: Readonly<Record<FailureName | 'Bug', Remedy>> = {
   NoWebGpu: 'reload',
   DeviceLost: 'reload',
   WorkerLost: 'retry',
+  WorkerHung: 'retry',
+  PartMissing: 'reload',
   DeviceLimit: 'retry',
   CpuLimit: 'retry',
   WrongNumbers: 'retry',

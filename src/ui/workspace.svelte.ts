@@ -1,5 +1,5 @@
 import type { Listing, RecordStore } from '../store/records.ts';
-import type { BackendChoice, EngineApi, ModelsApi } from '../worker/api.ts';
+import type { BackendChoice, ModelsApi, PageEngine } from '../worker/api.ts';
 import { Alarm } from './alarm.svelte.ts';
 import { Chat, type ChatOptions } from './chat.svelte.ts';
 import { Ledger } from './consult/ledger.svelte.ts';
@@ -10,6 +10,7 @@ import { recall, remember } from './memory.ts';
 import type { Models } from './models/models.svelte.ts';
 import { Settings } from './settings.svelte.ts';
 import { type TaskName, taskNames } from './tasks.ts';
+import { hearAnswer, Watch } from './watch.svelte.ts';
 import type { Words } from './words/zh.ts';
 
 /** What is typed is kept and looked at after this pause. */
@@ -17,7 +18,7 @@ const PAUSE_MS = 250;
 
 /** What the page is made of: one model, the records, one open conversation per task. */
 export interface WorkspaceOptions {
-  readonly engine: EngineApi;
+  readonly engine: PageEngine;
   /** The packages of this browser; without it the page about them is empty. */
   readonly models?: ModelsApi;
   readonly records: RecordStore;
@@ -33,11 +34,15 @@ export class Workspace {
   readonly language: Language;
   readonly settings: Settings;
   readonly loader: Loader;
+  /** Notices a model that does not move. What an answer has said by then is kept at once. */
+  readonly watch = new Watch(() => void (this.busyTask && this.chats[this.busyTask].keepPartial()));
   readonly ledger: Ledger;
   readonly chats: Readonly<Record<TaskName, Chat>>;
   readonly alarms: Readonly<Record<TaskName, Alarm>>;
   readonly #records: RecordStore;
   #typing: ReturnType<typeof setTimeout> | undefined;
+  /** The conversation whose draft is not kept yet. */
+  #typedIn: Chat | null = null;
   /** Made when the page about models is first shown; an install goes on when that page is left. */
   models = $state.raw<Models | null>(null);
   /** Files of a model are under way: from the network, from a folder, to a folder. */
@@ -70,11 +75,17 @@ export class Workspace {
   }: WorkspaceOptions) {
     this.language = new Language(languages, english);
     this.settings = new Settings(backend);
-    this.loader = new Loader(engine, folder, () => this.settings.backend);
+    const backendOf = () => this.settings.backend;
+    this.loader = new Loader(engine, folder, backendOf, undefined, this.watch);
     const watched: ChatOptions['engine'] = {
       stop: () => engine.stop(),
       generate: async (request, onEvent) => {
-        const result = await engine.generate(request, onEvent);
+        const result = await this.watch.during('answer', (heard) =>
+          engine.generate(request, (event) => {
+            hearAnswer(heard, event);
+            onEvent(event);
+          }),
+        );
         this.loader.ran(result.ran);
         return result;
       },
@@ -184,18 +195,26 @@ export class Workspace {
 
   /** Follows the typing: keeps the draft and looks for danger signs, once the person pauses. */
   typed(text: string): void {
-    const { chat, alarm } = this;
-    chat.draft = text;
+    if (this.#typedIn !== this.chat) this.keepTyped();
+    this.#typedIn = this.chat;
+    this.chat.draft = text;
     clearTimeout(this.#typing);
-    this.#typing = setTimeout(() => {
-      chat.keepDraft();
-      alarm.look(chat.draft);
-    }, PAUSE_MS);
+    this.#typing = setTimeout(() => this.keepTyped(), PAUSE_MS);
+  }
+
+  /** The same without the pause: the page is left, or another conversation is typed in. */
+  keepTyped(): void {
+    clearTimeout(this.#typing);
+    const chat = this.#typedIn;
+    if (chat === null) return;
+    this.#typedIn = null;
+    chat.keepDraft();
+    this.alarms[chat.task].look(chat.draft);
   }
 
   /** Asks what is typed. Danger signs are looked for first, and without a model too. */
   async send(): Promise<void> {
-    clearTimeout(this.#typing);
+    this.keepTyped();
     const { chat, alarm } = this;
     alarm.look(chat.draft);
     chat.keepDraft();

@@ -71,6 +71,20 @@ test('typing is looked at after a pause, sending at once', async () => {
   expect(workspace.alarm.signs.map(({ id }) => id)).toEqual(['battery-or-magnet']);
 });
 
+test('who leaves, or types elsewhere, before the pause is over loses no word', () => {
+  const kept = (task: string) => localStorage.getItem(`pediatricsgpt.draft.${task}`);
+  const { workspace } = setUp();
+  workspace.typed('嘴唇发紫');
+  workspace.choose('trerecom');
+  workspace.typed('怎么');
+  expect([kept('medkqa'), kept('trerecom')]).toEqual(['嘴唇发紫', null]);
+  workspace.typed('怎么办');
+  workspace.keepTyped();
+  expect(kept('trerecom')).toBe('怎么办');
+  workspace.choose('medkqa');
+  expect(workspace.alarm.isOpen).toBe(true);
+});
+
 test('a draft that was kept with a danger sign in it warns from the start', () => {
   localStorage.setItem('pediatricsgpt.draft.medkqa', '叫不醒');
   expect(setUp().workspace.alarm.isOpen).toBe(true);
@@ -219,4 +233,51 @@ test('records that the browser clears under the page can be saved from it, and a
   await workspace.send();
   expect(workspace.chat.notKept).toBe('StorageCleared');
   expect(await place.list('')).toEqual([]);
+});
+
+test('an answer that hangs is told of with all its words kept; ended by the person, it can go on or be given again', async () => {
+  vi.useFakeTimers();
+  vi.stubGlobal('requestAnimationFrame', (run: () => void) => setTimeout(run, 0));
+  let isHung = true;
+  let pieces = 0;
+  const pause = (): Promise<void> => {
+    pieces += 1;
+    return isHung && pieces > 3 ? new Promise<void>(() => undefined) : Promise.resolve();
+  };
+  const engine = new FakeEngine({ answers: [['多喝', '水', '。']], pause });
+  const records = new FakeRecords();
+  const workspace = new Workspace({
+    engine,
+    records,
+    folder: () => 'http://localhost/models/nano/',
+    languages: [],
+  });
+  const { watch, chat } = workspace;
+  try {
+    await workspace.start();
+    chat.draft = '问';
+    const asking = workspace.send();
+    await vi.advanceTimersByTimeAsync(59_000);
+    expect(watch.stall).toBeNull();
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(watch.stall?.kind).toBe('answer');
+    expect(records.said.at(-1)).toEqual(['问', '多喝水']);
+    // Stop asks a worker that hears nothing; the note stays.
+    void chat.stop();
+    isHung = false;
+    await workspace.loader.renew();
+    await asking;
+    expect(watch.stall).toBeNull();
+    expect(workspace.loader.phase).toBe('ready');
+    const last = chat.turns.at(-1);
+    const answer = last?.role === 'assistant' ? last.answers[0] : undefined;
+    expect(answer).toMatchObject({ text: '多喝水', state: 'failed' });
+    expect(answer?.trouble?.name).toBe('WorkerHung');
+    await chat.regenerate();
+    expect(records.said.at(-1)).toEqual(['问', '多喝水', '多喝水。']);
+    await chat.goOn();
+    expect(chat.turns).toHaveLength(4);
+  } finally {
+    vi.useRealTimers();
+  }
 });

@@ -182,6 +182,16 @@ export interface EngineApi {
   close(): Promise<void>;
 }
 
+/** The engine as the page has it: behind a worker that can be replaced. */
+export interface PageEngine extends EngineApi {
+  /**
+   * Ends the worker although it may be in an endless loop: calls under way fail with WorkerHung, and
+   * the next call starts another worker, which has no model yet. Resolves once the browser has freed
+   * what it held, or has had its time: then with false.
+   */
+  renew(): Promise<boolean>;
+}
+
 /** The address of an installed package, for `EngineApi.open`. */
 export const INSTALLED = 'installed:';
 

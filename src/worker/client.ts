@@ -1,7 +1,7 @@
 import { proxy, wrap, type ProxyMarked } from 'comlink';
-import { Failure } from '../failure.ts';
-import { INSTALLED, type EngineApi, type ModelsApi } from './api.ts';
-import { untilDeath } from './life.ts';
+import { Failure, startFailure } from '../failure.ts';
+import { INSTALLED, type EngineApi, type ModelsApi, type PageEngine } from './api.ts';
+import { endWorker, untilDeath } from './life.ts';
 
 /** Both are reached by their names: Comlink types only what is marked as objects of the other side. */
 interface Remote {
@@ -12,7 +12,7 @@ interface Remote {
 }
 
 /** What the worker does for the page. */
-export interface Engine extends EngineApi {
+export interface Engine extends PageEngine {
   readonly models: ModelsApi;
   /** Ends the worker with everything that it holds. A later call would start another one. */
   end(): void;
@@ -21,9 +21,11 @@ export interface Engine extends EngineApi {
 interface Running {
   readonly engine: EngineApi;
   readonly models: ModelsApi;
-  /** Rejects when the worker cannot start, breaks, or dies. */
+  /** Rejects when the worker cannot start, breaks, dies, or is ended since it hangs. */
   readonly broken: Promise<never>;
   end(): void;
+  /** Ends the worker with all calls to it; whether it is known to be dead. */
+  kill(): Promise<boolean>;
 }
 
 /**
@@ -60,6 +62,11 @@ export function startEngine(): Engine {
       running?.end();
       running = null;
     },
+    async renew() {
+      const hung = running;
+      running = null;
+      return hung === null || hung.kill();
+    },
     models: {
       list: (bundled) => call(({ models }) => models.list(bundled.map(inPage))),
       install: (source, onProgress) =>
@@ -83,17 +90,32 @@ export function startEngine(): Engine {
 function startWorker(): Running {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
   const { engine, models, life } = wrap<Remote>(worker);
+  const death = life().then((name) => untilDeath(name));
+  let isEnded = false;
+  let fail: (error: Error) => void = () => undefined;
   const broken = new Promise<never>((_, reject) => {
+    fail = reject;
     worker.addEventListener('error', ({ message }) => {
-      reject(new Error(message === '' ? 'the worker did not start' : message));
+      reject(startFailure(message));
       worker.terminate(); // what is left of it keeps no other worker from the model
     });
-    life()
-      .then((name) => untilDeath(name))
-      .then(() => reject(new Failure('WorkerLost', 'the worker has died')), reject);
+    death.then(() => {
+      if (!isEnded) reject(new Failure('WorkerLost', 'the worker has died'));
+    }, reject);
   });
   broken.catch(() => undefined); // It is told to whoever calls; before the first call to nobody.
-  return { engine, models, broken, end: () => worker.terminate() };
+  return {
+    engine,
+    models,
+    broken,
+    end: () => worker.terminate(),
+    async kill() {
+      isEnded = true;
+      const isDead = await endWorker(worker, death);
+      fail(new Failure('WorkerHung', 'the worker was ended'));
+      return isDead;
+    },
+  };
 }
 
 /** An address as the worker can read it: its own base is another one. */

@@ -1,7 +1,7 @@
 import type { OnnxRuntime } from '../engine/backends/onnx.ts';
 import { chooseBackend, type AdapterFacts, type Choice } from '../engine/choice.ts';
 import { Engine } from '../engine/engine.ts';
-import { Failure, failureName } from '../failure.ts';
+import { Failure, failureName, partOfApp } from '../failure.ts';
 import { JsonCalibrations, type CalibrationStore } from '../gpu/calibration-store.ts';
 import { requestGpu, type GpuDevice, type GpuOptions } from '../gpu/device.ts';
 import { isSoftware, softwareTuning } from '../gpu/tuning.ts';
@@ -43,7 +43,9 @@ const optionsFor = (careful: boolean): GpuOptions => (careful ? CAREFUL : USUAL)
 /** Loaded when the CPU is to compute; a first try that failed is not kept. */
 let runtime: Promise<OnnxRuntime> | null = null;
 const loadRuntime = (): Promise<OnnxRuntime> => {
-  runtime ??= import('./onnx-runtime.ts').then(({ loadOnnxRuntime }) => loadOnnxRuntime());
+  runtime ??= partOfApp(import('./onnx-runtime.ts')).then(({ loadOnnxRuntime }) =>
+    loadOnnxRuntime(),
+  );
   runtime.catch(() => (runtime = null));
   return runtime;
 };

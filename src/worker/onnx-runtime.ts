@@ -2,7 +2,7 @@ import { env, InferenceSession, Tensor } from 'onnxruntime-web/wasm';
 import glueUrl from 'onnxruntime-web/ort-wasm-simd-threaded.mjs?url';
 import binaryUrl from 'onnxruntime-web/ort-wasm-simd-threaded.wasm?url';
 import type { OnnxRuntime } from '../engine/backends/onnx.ts';
-import { Failure } from '../failure.ts';
+import { Failure, partOfApp } from '../failure.ts';
 
 /** More threads than this wait for each other more than they compute. */
 const MOST_THREADS = 4;
@@ -13,7 +13,7 @@ const MOST_THREADS = 4;
  *
  * Its two files are fetched here, before it looks for them itself: it cannot be started a second
  * time after it has failed to find them.
- * @throws Failure Offline, NotFound where they do not come
+ * @throws Failure PartMissing where they do not come
  */
 export async function loadOnnxRuntime(): Promise<OnnxRuntime> {
   const threads = globalThis.crossOriginIsolated
@@ -37,20 +37,14 @@ export async function loadOnnxRuntime(): Promise<OnnxRuntime> {
 }
 
 async function fetchBinary(url: string): Promise<ArrayBuffer> {
-  let response: Response;
   try {
-    response = await fetch(url);
+    const response = await fetch(url);
+    if (response.ok) return await response.arrayBuffer();
+    throw new Error(`status ${response.status}`);
   } catch (cause) {
-    throw new Failure('Offline', `${url} did not come`, { cause });
+    throw new Failure('PartMissing', `${url} did not come: ${String(cause)}`, { cause });
   }
-  if (!response.ok) throw new Failure('NotFound', `${url}: status ${response.status}`);
-  return response.arrayBuffer();
 }
 
-async function importGlue(url: string): Promise<void> {
-  try {
-    await import(/* @vite-ignore */ url);
-  } catch (cause) {
-    throw new Failure('Offline', `${url} did not come`, { cause });
-  }
-}
+const importGlue = (url: string): Promise<unknown> =>
+  partOfApp(import(/* @vite-ignore */ url) as Promise<unknown>);

@@ -1,6 +1,7 @@
 import { render } from 'svelte/server';
-import { beforeEach, describe, expect, it, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { Failure, type FailureName } from '../../failure.ts';
+import { aborted } from '../../peer/client.ts';
 import type { PeerModel, SideEngine, SideRequest, SideResult } from '../../peer/api.ts';
 import type { ModelEntry, ModelsApi } from '../../worker/api.ts';
 import { FakeEngine, fakeInfo } from '../testing/fake-engine.ts';
@@ -50,6 +51,8 @@ interface Script {
   answerError?: Error;
   /** Held until a test lets it go on. */
   hold?: 'load' | 'answer';
+  /** Says nothing more, whatever it is asked, until its worker is ended. */
+  hang?: 'load' | 'answer';
 }
 
 let log: string[];
@@ -65,10 +68,13 @@ function fakeSide(name: string): SideEngine {
       letGo = resolve;
       signal.addEventListener('abort', () => reject(new Failure('Cancelled', 'stopped')));
     });
+  let killed: (error: Error) => void = () => undefined;
+  const hung = () => new Promise<never>((_, reject) => (killed = reject));
   return {
     async load(onProgress, signal) {
       log.push(`load ${name}`);
       onProgress({ phase: 'upload', part: 0.5 });
+      if (script.hang === 'load') await Promise.race([hung(), aborted(signal)]);
       if (script.hold === 'load') await held(signal);
       if (script.loadError) throw script.loadError;
       return { model: name, backend: 'wgsl', variant: 'f32', adapter: 'a GPU' };
@@ -78,6 +84,7 @@ function fakeSide(name: string): SideEngine {
       requests.push(request);
       onPiece(`我是${name}`);
       let finish: SideResult['finish'] = 'stop';
+      if (script.hang === 'answer') await hung();
       if (script.hold === 'answer') await held(signal).catch(() => (finish = 'cancelled'));
       if (script.answerError) throw script.answerError;
       return {
@@ -90,6 +97,10 @@ function fakeSide(name: string): SideEngine {
         finish,
         ran: { backend: 'onnx', variant: 'f32', adapter: 'CPU' },
       };
+    },
+    end() {
+      log.push(`end ${name}`);
+      killed(new Failure('WorkerHung', 'ended'));
     },
     dispose() {
       log.push(`dispose ${name}`);
@@ -257,6 +268,74 @@ describe('a stop', () => {
       expect(compare.isRunning).toBe(false);
     },
   );
+});
+
+describe('a side that hangs', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+  const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
+
+  it.each<readonly ['load' | 'answer', number]>([
+    ['load', 120],
+    ['answer', 60],
+  ])('in its %s is told of, not ended; who ends it gets the other side', async (hang, limit) => {
+    scripts = { webgpu: { hang } };
+    const done = compare.compare();
+    await pass(limit - 1);
+    const [first, second] = compare.runs;
+    expect(first?.watch.stall).toBeNull();
+    await pass(2);
+    expect(first?.watch.stall).toMatchObject({ kind: hang });
+    first?.watch.wait();
+    expect(first?.watch.stall).toBeNull();
+    await pass(limit + 2);
+    expect(first?.watch.stall).not.toBeNull();
+    expect(log).not.toContain('end webgpu');
+    expect(second?.state).toBe('waiting');
+    first?.end();
+    first?.end();
+    await done;
+    expect(first).toMatchObject({ state: 'failed', trouble: { name: 'WorkerHung' } });
+    expect(first?.text).toBe(hang === 'answer' ? '我是webgpu' : '');
+    expect(first?.watch.stall).toBeNull();
+    expect(second).toMatchObject({ state: 'done', text: '我是cpu' });
+    expect(log.filter((line) => line === 'end webgpu')).toHaveLength(1);
+    expect(log.indexOf('dispose webgpu')).toBeLessThan(log.indexOf('start cpu'));
+    first?.end(); // it is over
+    expect(log.filter((line) => line === 'end webgpu')).toHaveLength(1);
+  });
+
+  it.each(['load', 'answer'] as const)(
+    'in its %s is ended by a stop, which leaves out the other',
+    async (hang) => {
+      scripts = { webgpu: { hang } };
+      const done = compare.compare();
+      await pass(122);
+      expect(compare.runs[0]?.watch.stall).not.toBeNull();
+      compare.stop();
+      await done;
+      const [first, second] = compare.runs;
+      expect(first).toMatchObject({ state: 'failed', trouble: { name: 'WorkerHung' } });
+      expect(second?.state).toBe('skipped');
+      expect(log.slice(-2)).toEqual(['end webgpu', 'dispose webgpu']);
+      expect(compare.isRunning).toBe(false);
+    },
+  );
+
+  it('after a stop is ended by itself, when it has been silent for long', async () => {
+    scripts = { webgpu: { hang: 'answer' } };
+    const done = compare.compare();
+    await pass(5);
+    compare.stop();
+    await pass(50);
+    expect(compare.runs[0]?.state).toBe('answering');
+    await pass(6);
+    await done;
+    expect(compare.runs[0]).toMatchObject({ state: 'failed', text: '我是webgpu' });
+    expect(compare.runs[0]?.trouble?.name).toBe('WorkerHung');
+    expect(compare.runs[1]?.state).toBe('skipped');
+    expect(log.slice(-2)).toEqual(['end webgpu', 'dispose webgpu']);
+  });
 });
 
 test('nothing is compared without a question, a model, or while the chat answers', async () => {

@@ -28,6 +28,7 @@ function side(script: Script = {}) {
   return { engine, side: startOurs(choice, () => ending) };
 }
 const never = new AbortController().signal;
+const ignore = (): void => undefined;
 
 test('a package is loaded as it was chosen, and asked as it was meant', async () => {
   const step = {
@@ -56,7 +57,14 @@ test('a package is loaded as it was chosen, and asked as it was meant', async ()
     [true],
   ]);
   const pieces: string[] = [];
-  const result = await ours.generate(request, (piece) => pieces.push(piece), never);
+  const signs: string[] = [];
+  const result = await ours.generate(
+    request,
+    (piece) => pieces.push(piece),
+    never,
+    (event) => signs.push(event.kind),
+  );
+  expect(signs).toEqual(['prefill', 'prefill']);
   expect(pieces.join('')).toBe('好的。');
   expect(result).toMatchObject({ text: '好的。', finish: 'stop', ran: { backend: 'wgsl' } });
   expect(engine.requests).toEqual([
@@ -91,7 +99,7 @@ test('a stop ends the answer, with what is there', async () => {
   const { engine, side: ours } = side({ answers: [['一', '二', '三']], pause: gate.pause });
   await ours.load(() => undefined, never);
   const stop = new AbortController();
-  const answering = ours.generate(request, () => undefined, stop.signal);
+  const answering = ours.generate(request, () => undefined, stop.signal, ignore);
   await gate.step(2);
   stop.abort();
   await gate.run();
@@ -106,9 +114,43 @@ test('a worker that does not let go is ended all the same', async () => {
   const disposing = ours.dispose();
   await vi.advanceTimersByTimeAsync(5000);
   await disposing;
-  expect(ended).toBe(1);
-  engine.close = () => Promise.reject(new Error('broken'));
-  await ours.dispose();
-  expect(ended).toBe(2);
+  // Only when it is dead has the next side its place.
+  expect([engine.renews, ended]).toEqual([1, 1]);
+  const { engine: broken, side: another } = side();
+  broken.close = () => Promise.reject(new Error('broken'));
+  await another.dispose();
+  expect([broken.renews, ended]).toEqual([0, 2]);
   vi.useRealTimers();
+});
+
+test('a worker that hangs is ended, asked for nothing more, and its answer fails', async () => {
+  const gate = new Gate();
+  const { engine, side: ours } = side({ answers: [['一', '二']], pause: gate.pause });
+  await ours.load(() => undefined, never);
+  const stop = new AbortController();
+  const answering = ours.generate(request, () => undefined, stop.signal, ignore);
+  const failed = expect(answering).rejects.toMatchObject({ name: 'WorkerHung' });
+  await gate.step(2);
+  ours.end();
+  stop.abort();
+  await failed;
+  await ours.dispose();
+  expect([engine.renews, engine.stops, engine.closes, ended]).toEqual([1, 0, 0, 1]);
+});
+
+test('a load that waits for whoever is busy with the package says so', async () => {
+  const waits = {
+    phase: 'manifest',
+    bytesDone: 0,
+    bytesTotal: 0,
+    file: 'manifest.json',
+    network: false,
+  } as const;
+  const { side: ours } = side({ progress: [waits, { ...waits, file: null }] });
+  const steps: unknown[] = [];
+  await ours.load((step) => steps.push(step), never);
+  expect(steps).toEqual([
+    { phase: 'manifest', part: null, waits: true },
+    { phase: 'manifest', part: null },
+  ]);
 });

@@ -1,7 +1,8 @@
 import type { SideEngine } from '../../peer/api.ts';
-import { aborted } from '../../peer/client.ts';
+import { aborted, inTime } from '../../peer/client.ts';
 import { type Engine, startEngine } from '../../worker/client.ts';
 import type { TaskName } from '../tasks.ts';
+import { loadStep } from '../watch.svelte.ts';
 
 /** A package of this device, what shall compute it, and for which task. */
 export interface OurChoice {
@@ -12,10 +13,7 @@ export interface OurChoice {
   readonly careful: boolean;
 }
 
-/** So long a worker has to let go of its model. */
-const COURTESY_MS = 3000;
-
-type OurEngine = Pick<Engine, 'open' | 'generate' | 'stop' | 'close' | 'end'>;
+type OurEngine = Pick<Engine, 'open' | 'generate' | 'stop' | 'close' | 'renew' | 'end'>;
 
 /** One run of our engine, in a worker of its own. */
 export function startOurs(
@@ -23,12 +21,20 @@ export function startOurs(
   start: () => OurEngine = startEngine,
 ): SideEngine {
   const engine = start();
+  let ending: Promise<boolean> | null = null;
+  const endNow = (): Promise<boolean> => (ending ??= engine.renew());
   return {
     async load(onProgress, signal) {
       const opening = engine.open(
         address,
-        ({ phase, bytesDone, bytesTotal }) =>
-          onProgress({ phase, part: bytesTotal > 0 ? bytesDone / bytesTotal : null }),
+        (progress) => {
+          const { phase, bytesDone, bytesTotal } = progress;
+          onProgress({
+            phase,
+            part: bytesTotal > 0 ? bytesDone / bytesTotal : null,
+            ...(loadStep(progress) === 'wait' && { waits: true }),
+          });
+        },
         { backend, careful },
       );
       opening.catch(() => undefined); // told below, or nobody waits for it any more
@@ -40,14 +46,18 @@ export function startOurs(
         adapter: info.adapter,
       };
     },
-    async generate({ question, system, sampling, seed }, onPiece, signal) {
-      const stop = (): void => void engine.stop().catch(() => undefined); // the answer tells
+    async generate({ question, system, sampling, seed }, onPiece, signal, onSign) {
+      const stop = (): void => {
+        if (ending !== null) return; // it would start another worker
+        engine.stop().catch(() => undefined); // the answer tells
+      };
       signal.addEventListener('abort', stop, { once: true });
       const turns = [{ role: 'user', text: question }] as const;
       const more = system === '' ? {} : { system };
       try {
         const answering = engine.generate({ task, turns, sampling, seed, ...more }, (event) => {
           if (event.kind === 'piece') onPiece(event.text);
+          else onSign(event);
         });
         if (signal.aborted) stop();
         return await answering;
@@ -55,10 +65,11 @@ export function startOurs(
         signal.removeEventListener('abort', stop);
       }
     },
+    end: () => void endNow(),
     async dispose() {
-      const patience = new Promise((resolve) => setTimeout(resolve, COURTESY_MS));
+      const isOver = ending === null && (await inTime(engine.close()));
+      if (!isOver) await endNow();
       // What a worker that broke still held goes with it.
-      await Promise.race([engine.close().catch(() => undefined), patience]);
       engine.end();
     },
   };

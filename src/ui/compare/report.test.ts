@@ -28,6 +28,7 @@ const engine = (text: string): SideEngine => ({
       ran: { backend: 'onnx' as const, variant: 'f32', adapter: 'CPU' },
     });
   },
+  end: () => undefined,
   dispose: () => Promise.resolve(),
 });
 

@@ -9,6 +9,7 @@ import type {
 import { OncePerFrame } from '../frame.ts';
 import type { TaskName } from '../tasks.ts';
 import { type Trouble, troubleOf } from '../trouble.ts';
+import { hearAnswer, Watch } from '../watch.svelte.ts';
 
 export type RunState =
   | 'waiting' // for the side before it
@@ -44,9 +45,17 @@ export class Run {
   /** Milliseconds from the question to the first piece of the answer. */
   firstMs = $state<number | null>(null);
   trouble = $state.raw<Trouble | null>(null);
+  /** Its worker is being ended, since it did not move. */
+  isEnding = $state(false);
+  /** Notices a side that does not move. One that was stopped and goes on saying nothing is ended. */
+  readonly watch = new Watch(() => {
+    if (this.#isStopped) this.end();
+  });
   readonly choice: RunChoice;
   readonly #start: () => SideEngine;
   readonly #clock: Clock;
+  #engine: SideEngine | null = null;
+  #isStopped = false;
 
   constructor(
     choice: RunChoice,
@@ -65,7 +74,12 @@ export class Run {
       return;
     }
     this.state = 'loading';
-    let engine: SideEngine | null = null;
+    const onstop = (): void => {
+      this.#isStopped = true;
+      if (this.watch.stall !== null) this.end();
+    };
+    // Before those of the engine: one that is being ended is asked for nothing more.
+    signal.addEventListener('abort', onstop, { once: true });
     let progress: SideProgress | null = null;
     let text = '';
     const paint = new OncePerFrame(() => {
@@ -73,34 +87,54 @@ export class Run {
       this.text = text;
     }, this.#clock.request);
     try {
-      engine = this.#start();
-      this.model = await engine.load((step) => {
-        progress = step;
-        paint.ask();
-      }, signal);
+      const engine = this.#start();
+      this.#engine = engine;
+      this.model = await this.watch.during('load', (heard) =>
+        engine.load((step) => {
+          heard(step.waits ? 'wait' : 'load');
+          progress = step;
+          paint.ask();
+        }, signal),
+      );
       if (signal.aborted) throw new Failure('Cancelled', 'stopped before the question');
       this.state = 'answering';
       const began = this.#clock.now();
-      const result = await engine.generate(
-        request,
-        (piece) => {
-          this.firstMs ??= this.#clock.now() - began;
-          text += piece;
-          paint.ask();
-        },
-        signal,
+      const result = await this.watch.during('answer', (heard) =>
+        engine.generate(
+          request,
+          (piece) => {
+            heard('answer');
+            this.firstMs ??= this.#clock.now() - began;
+            text += piece;
+            paint.ask();
+          },
+          signal,
+          (event) => hearAnswer(heard, event),
+        ),
       );
       if (result.text !== '') text = result.text;
       this.result = result;
       this.model = { ...this.model, ...result.ran };
       this.state = result.finish === 'cancelled' ? 'stopped' : 'done';
     } catch (error) {
-      const trouble = troubleOf(error);
+      // Who stopped a load that did not move has ended its worker with it.
+      const hung = this.isEnding ? new Failure('WorkerHung', 'the side was ended') : error;
+      const trouble = troubleOf(hung);
       this.state = trouble.name === 'Cancelled' ? 'stopped' : 'failed';
       if (this.state === 'failed') this.trouble = trouble;
     } finally {
       paint.now();
+      signal.removeEventListener('abort', onstop);
+      const engine = this.#engine;
+      this.#engine = null;
       await engine?.dispose();
     }
+  }
+
+  /** Ends a side that does not move, with its worker. What it wrote stays, and it has failed. */
+  end(): void {
+    if (this.#engine === null || this.isEnding) return;
+    this.isEnding = true;
+    this.#engine.end();
   }
 }

@@ -1,3 +1,4 @@
+import { stallEn } from '../shell/stall-words.ts';
 import type { CompareWords } from './words-zh.ts';
 
 export const compareEn: CompareWords = {
@@ -32,6 +33,17 @@ export const compareEn: CompareWords = {
     stopped: 'Stopped',
     failed: 'Not finished',
     skipped: 'Not run: stopped before its turn',
+  },
+  stall: {
+    answer: stallEn.answer,
+    load: stallEn.load,
+    silent: stallEn.silent,
+    wait: stallEn.wait,
+    choice:
+      'This device may just be slow or busy, or this side may be stuck. You can keep waiting, or end this side: what it has written stays, and the other side runs all the same.',
+    end: 'End this side',
+    ending: 'Ending…',
+    todo: 'What it has written stays. To try again, compare once more.',
   },
   ran: {
     wgsl: 'graphics device (this project’s shaders)',

@@ -1,4 +1,5 @@
 import type { PeerProblemKind } from '../../peer/api.ts';
+import { stallZh } from '../shell/stall-words.ts';
 
 /** What is wrong with a folder, where, and what to do. */
 type ProblemWords = Readonly<Record<PeerProblemKind, (file: string, detail: string) => string>>;
@@ -37,6 +38,17 @@ export const compareZh = {
     stopped: '已停止',
     failed: '没有答完',
     skipped: '没有运行：在它之前停止了',
+  },
+  stall: {
+    answer: stallZh.answer,
+    load: stallZh.load,
+    silent: stallZh.silent,
+    wait: stallZh.wait,
+    choice:
+      '可能只是这台设备很慢或很忙，也可能卡住了。您可以继续等，也可以结束这一边：已经写出的部分会保留，另一边照常运行。',
+    end: '结束这一边',
+    ending: '正在结束……',
+    todo: '已经写出的部分都保留着。要再试一次，请重新开始对比。',
   },
   ran: {
     wgsl: '显卡（本项目的着色器）',

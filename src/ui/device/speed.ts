@@ -1,4 +1,4 @@
-import type { EngineApi, GenerateResult } from '../../worker/api.ts';
+import type { EngineApi, GenerateEvent, GenerateResult } from '../../worker/api.ts';
 
 /** A question like those the model is made for; greedy, so that every run does the same work. */
 const question = '宝宝八个月，流清鼻涕两天，不发热，吃奶和精神都好，在家应该怎样护理？';
@@ -22,9 +22,10 @@ export type Speed = Pick<
 export async function measureSpeed(
   engine: Pick<EngineApi, 'generate'>,
   task: string,
+  onEvent: (event: GenerateEvent) => void = () => undefined,
 ): Promise<Speed> {
   return engine.generate(
     { task, turns: [{ role: 'user', text: question }], sampling, seed: 1 },
-    () => undefined,
+    onEvent,
   );
 }

@@ -1,12 +1,13 @@
+import { Failure } from '../../failure.ts';
 import type {
   DeviceReport,
-  EngineApi,
   GenerateEvent,
   GenerateRequest,
   GenerateResult,
   LoadProgress,
   OpenOptions,
   ModelInfo,
+  PageEngine,
   WorkerCounts,
 } from '../../worker/api.ts';
 
@@ -54,7 +55,7 @@ export const fakeInfo: ModelInfo = {
 };
 
 /** An engine that follows a script and keeps the rules of `EngineApi`: one answer at a time. */
-export class FakeEngine implements EngineApi {
+export class FakeEngine implements PageEngine {
   readonly requests: GenerateRequest[] = [];
   readonly careful: boolean[] = [];
   readonly opened: string[] = [];
@@ -62,6 +63,7 @@ export class FakeEngine implements EngineApi {
   readonly backends: OpenOptions['backend'][] = [];
   stops = 0;
   closes = 0;
+  renews = 0;
   /** Runs when an answer is asked for, before anything else. */
   onGenerate: () => void = () => undefined;
   readonly #script: Script;
@@ -70,6 +72,8 @@ export class FakeEngine implements EngineApi {
   #failure: Script['failure'];
   #lose: (reason: string) => void = () => undefined;
   readonly #lost: Promise<string>;
+  #end: (error: Failure) => void = () => undefined;
+  #ended: Promise<never> = this.#nextEnd();
 
   constructor(script: Script = {}) {
     this.#script = script;
@@ -85,10 +89,18 @@ export class FakeEngine implements EngineApi {
     return Promise.resolve({ ...device, ...this.#script.device });
   }
 
-  async open(
+  open(
     url: string,
     onProgress: (progress: LoadProgress) => void,
     options: OpenOptions = {},
+  ): Promise<ModelInfo> {
+    return Promise.race([this.#open(url, onProgress, options), this.#ended]);
+  }
+
+  async #open(
+    url: string,
+    onProgress: (progress: LoadProgress) => void,
+    options: OpenOptions,
   ): Promise<ModelInfo> {
     this.opened.push(url);
     this.careful.push(options.careful === true);
@@ -112,7 +124,7 @@ export class FakeEngine implements EngineApi {
     this.#isStopped = false;
     this.requests.push(structuredClone(request));
     try {
-      return await this.#answer(onEvent);
+      return await Promise.race([this.#answer(onEvent), this.#ended]);
     } finally {
       this.#isRunning = false;
     }
@@ -137,9 +149,24 @@ export class FakeEngine implements EngineApi {
     return this.stop();
   }
 
+  /** As a worker that is ended: calls under way fail. */
+  renew(): Promise<boolean> {
+    this.renews += 1;
+    const end = this.#end;
+    this.#ended = this.#nextEnd();
+    end(new Failure('WorkerHung', 'ended'));
+    return Promise.resolve(true);
+  }
+
   /** Takes the GPU away. */
   lose(reason: string): void {
     this.#lose(reason);
+  }
+
+  #nextEnd(): Promise<never> {
+    const ended = new Promise<never>((_, reject) => (this.#end = reject));
+    ended.catch(() => undefined);
+    return ended;
   }
 
   async #answer(onEvent: (event: GenerateEvent) => void): Promise<GenerateResult> {

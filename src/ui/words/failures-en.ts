@@ -15,6 +15,14 @@ export const failuresEn: Record<FailureName | 'Bug', FailureWords> = {
     title: 'The part that computes the model stopped by itself',
     todo: 'Perhaps memory ran out. The words that are here stay, and the model is loaded again once by itself; then try again. If it stops again, close other tabs or choose a smaller model.',
   },
+  WorkerHung: {
+    title: 'You ended a computation that did not move',
+    todo: 'The words that are here stay. Once the model is loaded again, let it go on or try again.',
+  },
+  PartMissing: {
+    title: 'This part of the app did not come',
+    todo: 'There may be no network, or the app was just updated. Nothing is lost: connect and reload the page.',
+  },
   DeviceLimit: {
     title: 'The graphics device is too small for this model',
     todo: 'Close other programs that use it and try again, or use another device.',

@@ -24,7 +24,7 @@ const placeholders = (text: string): string[] => (text.match(/\{\{\w+\}\}/g) ?? 
 test('what a person typed is put into a sentence as it is', () => {
   const name = '小$& {{weeks}} $1';
   const { t } = new Language(['zh-CN']);
-  expect(t('device.memoryValue', { gigabytes: name })).toContain(name);
+  expect(t('records.newFor', { name })).toContain(name);
 });
 
 test('both languages have the same keys, and words at each', () => {
