@@ -48,7 +48,8 @@ setup_browser() {
 }
 
 lavapipe_icd() { ls /usr/share/vulkan/icd.d/lvp_icd*.json 2>/dev/null | head -n 1 || true; }
-mesa_major() { dpkg-query -W -f='${Version}' mesa-vulkan-drivers 2>/dev/null | sed 's/^[0-9]*://; s/\..*//'; }
+# Nothing where it is not installed: dpkg-query then fails, which is no failure here.
+mesa_major() { { dpkg-query -W -f='${Version}' mesa-vulkan-drivers 2>/dev/null || true; } | sed 's/^[0-9]*://; s/\..*//'; }
 
 # Mesa 25 for Debian 12 lives in its backports suite; its address is that of the machine's own main suite.
 add_backports() {
