@@ -1,5 +1,9 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { App, expect, test } from './app.ts';
 import { goldenOf } from './golden.ts';
+import { workerPath } from './scripted.ts';
+import { dist } from './server.ts';
 
 const { prompt, text } = goldenOf('tiny', 'medkqa');
 
@@ -23,6 +27,37 @@ test('a browser started anew answers with the model files gone', async ({ profil
   await expectGoldenAnswer(app);
   expect(server.requests('/models/')).toEqual([]);
   await second.close();
+});
+
+/** Before the worker's own code: collects garbage right after a file was asked for. */
+function collectWhileOpening(): void {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => (Reflect.get(globalThis, 'gc') as () => void)();
+  const files = FileSystemFileHandle.prototype;
+  const open = Reflect.get(files, 'createSyncAccessHandle') as (
+    this: FileSystemFileHandle,
+    options: unknown,
+  ) => unknown;
+  const collecting = function (this: FileSystemFileHandle, options: unknown) {
+    const asked = open.call(this, options);
+    port2.postMessage(null);
+    return asked;
+  };
+  Object.assign(files, { createSyncAccessHandle: collecting });
+}
+
+test('garbage that is collected while a file is being opened keeps nobody waiting', async ({
+  app,
+  page,
+  server,
+}) => {
+  const path = await workerPath();
+  const worker = await readFile(join(dist, path), 'utf8');
+  server.replace(path, `(${collectWhileOpening.toString()})();\n${worker}`);
+  await app.openReady('tiny');
+  await page.reload();
+  await app.ready();
+  expect(server.requests(path).length).toBeGreaterThan(0);
 });
 
 test('a flipped byte in storage costs one shard, and nobody notices', async ({

@@ -12,7 +12,9 @@ if (chromium === undefined) {
 
 /** Whatever the browser looks up leads to a listener that must hear nothing. */
 const nowhereElse = `--host-resolver-rules=MAP * 127.0.0.1:${EGRESS_PORT}, EXCLUDE 127.0.0.1`;
-const common = ['--headless=new', '--no-sandbox', nowhereElse];
+/** Lets a test collect garbage at the worst of moments. */
+const gc = '--js-flags=--expose-gc';
+const common = ['--headless=new', '--no-sandbox', gc, nowhereElse];
 const swiftshader = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
 /** What is tested in a browser that has no WebGPU. */

@@ -99,20 +99,36 @@ test('an install survives a fault at every single operation on files', async ({
       }
       return found;
     };
+    /** A step that does not end fails by name, long before the whole test's time is up. */
+    const within = async <T>(step: string, work: Promise<T>): Promise<T> => {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const end = later<never>((_, fail) => {
+        timer = setTimeout(() => fail(new Error(`${step} did not end`)), 20_000);
+      });
+      try {
+        return await Promise.race([work, end]);
+      } finally {
+        clearTimeout(timer);
+      }
+    };
     const round = async (n: number): Promise<object> => {
-      await call(faulty, 'storage'); // it has started, and listens
-      await said({ at: n });
-      const failure = await call(faulty, 'install', source).then(
+      await within('the start of the faulty worker', call(faulty, 'storage')); // now it listens
+      await within('planting the fault', said({ at: n }));
+      const install = call(faulty, 'install', source).then(
         () => 'none',
         (error: Error) => error.name,
       );
-      const { count } = await said<{ count: number }>({});
-      await said({ at: NaN });
-      const found = await lies();
-      const again = (await call(healthy, 'install', source)) as { key: string; state: string };
-      found.push(...(await lies()));
-      await call(healthy, 'remove', again.key);
-      return { n, wasHit: n < count, failure, lies: found, again: again.state };
+      const failure = await within(`the install with a fault at ${n}`, install);
+      const { count } = await within('counting', said<{ count: number }>({}));
+      await within('taking the fault away', said({ at: NaN }));
+      const found = await within('reading what lies there', lies());
+      const { key, state } = (await within(
+        `the install after a fault at ${n}`,
+        call(healthy, 'install', source),
+      )) as { key: string; state: string };
+      found.push(...(await within('reading what lies there then', lies())));
+      await within('removing it', call(healthy, 'remove', key));
+      return { n, wasHit: n < count, failure, lies: found, again: state };
     };
     Object.assign(globalThis, { round });
   }, path);

@@ -63,7 +63,7 @@ export class OpfsPlace implements Place {
     return named(async () => {
       const file = await this.#file(path, false);
       if (file === null) return null;
-      const handle = await file.createSyncAccessHandle({ mode: 'read-only' });
+      const handle = await access(file, { mode: 'read-only' });
       try {
         const bytes = new Uint8Array(handle.getSize());
         return bytes.subarray(0, handle.read(bytes, { at: 0 }));
@@ -77,7 +77,7 @@ export class OpfsPlace implements Place {
     return named(async () => {
       const file = await this.#file(path, true);
       if (file === null) throw new Error(`${path} could not be made`);
-      const handle = await file.createSyncAccessHandle();
+      const handle = await access(file);
       try {
         handle.truncate(0);
         writeAll(handle, bytes, 0, path);
@@ -92,7 +92,7 @@ export class OpfsPlace implements Place {
     return named(async () => {
       const file = await this.#file(path, true);
       if (file === null) throw new Error(`${path} could not be made`);
-      const handle = await file.createSyncAccessHandle();
+      const handle = await access(file);
       try {
         handle.truncate(at);
       } catch (error) {
@@ -116,7 +116,7 @@ export class OpfsPlace implements Place {
   reserve(bytes: number): Promise<void> {
     return named(async () => {
       const file = await this.#root.getFileHandle(TRIAL, { create: true });
-      const handle = await file.createSyncAccessHandle();
+      const handle = await access(file);
       try {
         handle.truncate(bytes);
       } finally {
@@ -169,6 +169,25 @@ class OpfsWriter implements FileWriter {
 
   close(): Promise<void> {
     return named(() => this.#handle.close());
+  }
+}
+
+/** Files that are being opened. */
+const opening = new Set<FileSystemFileHandle>();
+
+/**
+ * Opens a file. It is held until it is open: where the garbage collector takes the handle meanwhile,
+ * Chromium (156, for one) forgets to answer, and whoever waits for the file waits for ever.
+ */
+async function access(
+  file: FileSystemFileHandle,
+  options?: { readonly mode: 'read-only' },
+): Promise<SyncAccessHandle> {
+  opening.add(file);
+  try {
+    return await file.createSyncAccessHandle(options);
+  } finally {
+    opening.delete(file);
   }
 }
 
