@@ -195,6 +195,7 @@ export default defineConfig({
     include: ['src/**/*.test.ts', 'convert/**/*.test.ts'],
     testTimeout: 60_000,
     env: { NO_COLOR: '1' }, // what command lines print is compared as plain text
+    setupFiles: ['src/node/testing/setup.ts'],
     // A GPU driver in software uses every core by itself: test files run two at a time.
     maxWorkers: 2,
   },

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create, globals } from 'webgpu';
 import { Failure } from '../failure.ts';
+import { isSoftware } from '../gpu/tuning.ts';
+import { restBetweenPolls } from './polls.ts';
 
 /** The oldest Mesa whose software driver gives Dawn an adapter. */
 const OLDEST_MESA = 25;
@@ -50,7 +52,8 @@ const alive = new Set<GPU>();
 /**
  * Finds a Vulkan driver (Metal or Direct3D where Vulkan is not the way) that gives an adapter:
  * the one in VK_DRIVER_FILES if that is set, else a real GPU, else lavapipe, else SwiftShader.
- * Sets environment variables of this process that the Vulkan loader reads.
+ * Sets environment variables of this process that the Vulkan loader reads, and leaves the cores to a
+ * driver in software while it is waited for.
  * @throws Failure NoWebGpu that says what was tried and how to get a driver
  */
 export async function findGpu(env: NodeJS.ProcessEnv = process.env): Promise<NodeGpu> {
@@ -64,6 +67,7 @@ export async function findGpu(env: NodeJS.ProcessEnv = process.env): Promise<Nod
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
     const wrong = refusal(choice, adapter?.info ?? null);
     if (wrong === null) {
+      if (adapter !== null && isSoftware(adapter.info)) restBetweenPolls();
       const driver = `${adapter?.info.description ?? ''}, ${choice.label}`;
       return { gpu, driver, release: () => alive.delete(gpu) };
     }

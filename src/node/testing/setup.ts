@@ -1,0 +1,3 @@
+import { restBetweenPolls } from '../polls.ts';
+
+restBetweenPolls(); // for every test file
