@@ -1,6 +1,6 @@
 // First half of the MoE-Adapter, all experts of the linears that share an input:
 //   z[t, s, e r] = gate[t, s, e] * sum_k A[s, e r, k] x[t, k] weight[k]
-//   a: [S * E * R, K], S linears stacked; x: [T, K]; z: f32 [T, S, P], P >= E * R
+//   a: f16 [S * E * R, K], S linears stacked; x: [T, K]; z: f32 [T, S, P], P >= E * R
 //   gates: f32, [S, E] for the whole pass (merged) or [T, S, E] (routed), alpha / r folded in
 // With WEIGH, weight is that of the norm before the linears, and what multiplies x by 1 / rms(x)
 // comes with matvec_q4; else it is 1. A team of LANES invocations shares four rows of A; z walks the
@@ -16,7 +16,7 @@ override WEIGH: bool = false;
 override LANES: u32 = 1; // a power of two, divides WG
 override WG: u32 = 64;
 
-@group(0) @binding(0) var<storage, read> a: array<vec4<elem>>;
+@group(0) @binding(0) var<storage, read> a: array<half4>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<input>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4f>;
 @group(0) @binding(3) var<storage, read> gates: array<f32>;
@@ -35,7 +35,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var v = vec4f(x[token + i]);
     if (WEIGH) { v *= weight[i]; }
     let four = mat4x4f(
-      vec4f(a[rows.x + i]), vec4f(a[rows.y + i]), vec4f(a[rows.z + i]), vec4f(a[rows.w + i]),
+      of_half4(a[rows.x + i]),
+      of_half4(a[rows.y + i]),
+      of_half4(a[rows.z + i]),
+      of_half4(a[rows.w + i]),
     );
     sums += v * four;
   }

@@ -1,7 +1,7 @@
 // The token router of the MoE-Adapter, for all linears that share an input:
 //   gates[t, s, 0] = SCALE (the universal expert is always on)
 //   gates[t, s, 1 + i] = SCALE * softmax_i(sum_k R[s, i, k] x[t, k]), without noise, in f32
-//   router: [S, E - 1, K]; x: [T, K]; gates: f32 [T, S, E]; SCALE = alpha / r
+//   router: f16 [S, E - 1, K]; x: [T, K]; gates: f32 [T, S, E]; SCALE = alpha / r
 // One workgroup per linear (x) and token (z).
 
 override K: u32; // columns
@@ -10,7 +10,7 @@ override EXPERTS: u32; // E, the universal expert included
 override SCALE: f32;
 override WG: u32 = 64;
 
-@group(0) @binding(0) var<storage, read> router: array<vec4<elem>>;
+@group(0) @binding(0) var<storage, read> router: array<half4>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<elem>>;
 @group(0) @binding(2) var<storage, read_write> gates: array<f32>;
 
@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let row = (group.x * specific + e) * (K / 4);
     var sum = 0.0;
     for (var i = lane; i < K / 4; i += WG) {
-      sum += dot(vec4f(router[row + i]), vec4f(x[group.z * (K / 4) + i]));
+      sum += dot(of_half4(router[row + i]), vec4f(x[group.z * (K / 4) + i]));
     }
     partial[e * WG + lane] = sum;
   }

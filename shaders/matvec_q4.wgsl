@@ -4,7 +4,7 @@
 //   scale plane, f16 [N, K/32]; W[n, k] = (q - 8) * scale, so one vec4<u32> is one group, one scale
 //   x: [T, K]; y: [T, Y]
 // With NORM, r = 1 / rms(x) and weight is that of the norm (rms_norm); else both are 1.
-// With P, B adds the adapter: [B_ROWS, P], beginning at row B_FROM of W; z: f32 [T, LINEARS, P] as
+// With P, B adds the adapter: f16 [B_ROWS, P], beginning at row B_FROM of W; z: f32 [T, LINEARS, P] as
 // adapter_down makes it; s(n) counts how many of MIDDLE and LAST row n of B has reached.
 // With SILU, y[t, n] = silu(row n) * row n + N/2, [T, N/2]: the MLP's gate.
 // A team of LANES invocations shares four rows (with SILU four pairs), each lane a share of their
@@ -45,7 +45,7 @@ const PLACES = vec4f(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0);
 @group(0) @binding(0) var<storage, read> w: array<vec4u>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<input>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4f>;
-@group(0) @binding(3) var<storage, read> b: array<vec4<elem>>;
+@group(0) @binding(3) var<storage, read> b: array<half4>;
 @group(0) @binding(4) var<storage, read> z: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> y: array<output>;
 
@@ -76,22 +76,31 @@ fn scale(group: u32) -> f32 {
   return unpack2x16float(word >> (group % 2 * 16)).x;
 }
 
-// What column block j of B adds to the rows from `row` on; nothing where B has no such rows.
-fn adapted(row: u32, j: u32, token: u32) -> vec4f {
+// This lane's share of B z for the rows from `row` on; nothing where B has no such rows.
+fn adapted(row: u32, token: u32, lane: u32) -> vec4f {
   let n = vec4u(row, row + 1, row + 2, row + 3) + FROM - B_FROM; // wraps above every row of B
-  let at = min(n, vec4u(B_ROWS - 1)) * (P / 4) + j;
+  let at = min(n, vec4u(B_ROWS - 1)) * (P / 4);
   let linear = select(vec4u(), vec4u(1), n >= vec4u(MIDDLE)) +
     select(vec4u(), vec4u(1), n >= vec4u(LAST));
-  let source = (token * LINEARS + min(linear, vec4u(LINEARS - 1))) * (P / 4) + j;
-  let b0 = vec4f(b[at.x]);
-  let b1 = vec4f(b[at.y]);
-  let b2 = vec4f(b[at.z]);
-  let b3 = vec4f(b[at.w]);
-  if (ALIGNED) { return select(vec4f(), z[source.x] * mat4x4f(b0, b1, b2, b3), n < vec4u(B_ROWS)); }
-  let products = vec4f(
-    dot(b0, z[source.x]), dot(b1, z[source.y]), dot(b2, z[source.z]), dot(b3, z[source.w]),
-  );
-  return select(vec4f(), products, n < vec4u(B_ROWS));
+  let source = (token * LINEARS + min(linear, vec4u(LINEARS - 1))) * (P / 4);
+  var sums = vec4f();
+  for (var j = lane; j < P / 4; j += LANES) {
+    let b0 = of_half4(b[at.x + j]);
+    let b1 = of_half4(b[at.y + j]);
+    let b2 = of_half4(b[at.z + j]);
+    let b3 = of_half4(b[at.w + j]);
+    if (ALIGNED) {
+      sums += z[source.x + j] * mat4x4f(b0, b1, b2, b3);
+    } else {
+      sums += vec4f(
+        dot(b0, z[source.x + j]),
+        dot(b1, z[source.y + j]),
+        dot(b2, z[source.z + j]),
+        dot(b3, z[source.w + j]),
+      );
+    }
+  }
+  return select(vec4f(), sums, n < vec4u(B_ROWS));
 }
 
 // Four columns of x, with the norm's weight.
@@ -222,9 +231,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     sums = product(rows, token, lane % LANES);
     if (SILU) { pairs = product(second, token, lane % LANES); }
   }
-  for (var j = lane % LANES; j < P / 4; j += LANES) {
-    sums += adapted(row, j, group.z);
-    if (SILU) { pairs += adapted(row + N / 2, j, group.z); }
+  if (P > 0) {
+    sums += adapted(row, group.z, lane % LANES);
+    if (SILU) { pairs += adapted(row + N / 2, group.z, lane % LANES); }
   }
   for (var step = 1u; step < SUBGROUP; step *= 2) {
     sums += shuffled(sums, step);

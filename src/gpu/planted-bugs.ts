@@ -46,8 +46,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'matvec_q4',
     what: 'the adapter is not divided by rms(x)',
-    find: 'sums += adapted(row, j, group.z);',
-    replace: 'sums += adapted(row, j, group.z) / factor;',
+    find: 'sums += adapted(row, group.z, lane % LANES);',
+    replace: 'sums += adapted(row, group.z, lane % LANES) / factor;',
   },
   {
     kernel: 'matvec_q4',

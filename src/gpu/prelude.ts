@@ -36,6 +36,7 @@ export function preludeOf(
     `alias elem = ${elem};`,
     `alias input = ${type(input)};`,
     `alias output = ${type(output)};`,
+    ...halfLines[variant],
   ];
   if (subgroups !== undefined) {
     const value = subgroups ? 'subgroupShuffleXor(v, step)' : 'v';
@@ -47,6 +48,15 @@ export function preludeOf(
   if (cache !== undefined) lines.push(...cacheLines[cache]);
   return `${lines.join(' ')} `;
 }
+
+/** `half4`: four numbers of the MoE-Adapter, kept with the package's 16 bits in both variants. */
+const halfLines: Readonly<Record<Variant, readonly string[]>> = {
+  f16: ['alias half4 = vec4<f16>;', 'fn of_half4(h: half4) -> vec4f { return vec4f(h); }'],
+  f32: [
+    'alias half4 = vec2u;',
+    'fn of_half4(h: half4) -> vec4f { return vec4f(unpack2x16float(h.x), unpack2x16float(h.y)); }',
+  ],
+};
 
 const cacheLines: Readonly<Record<CacheType, readonly string[]>> = {
   elem: [

@@ -102,7 +102,11 @@ export function testNumbers(count: number, seed: number): Float32Array<ArrayBuff
 
 /** The values as an activation buffer holds them. */
 export function asElem(gpu: Gpu, values: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
-  if (gpu.variant === 'f32') return values;
+  return gpu.variant === 'f32' ? values : asHalf(values);
+}
+
+/** The values as 16 bits hold them. */
+export function asHalf(values: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   return values.map((value) => halfToFloat(floatToHalf(value)));
 }
 
@@ -115,7 +119,11 @@ export function upload(gpu: Gpu, data: Float32Array | Uint32Array | Uint8Array):
 }
 
 export function uploadElem(gpu: Gpu, values: Float32Array): GPUBuffer {
-  if (gpu.variant === 'f32') return upload(gpu, values);
+  return gpu.variant === 'f32' ? upload(gpu, values) : uploadHalf(gpu, values);
+}
+
+/** Numbers of an adapter: 16 bits each in every variant. */
+export function uploadHalf(gpu: Gpu, values: Float32Array): GPUBuffer {
   const halves = Uint16Array.from(values, floatToHalf);
   return upload(gpu, new Uint8Array(halves.buffer));
 }

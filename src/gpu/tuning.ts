@@ -10,6 +10,8 @@ export interface Tuning {
   readonly rowLanes: number;
   /** Invocations of a workgroup in matrix and elementwise kernels. */
   readonly workgroup: number;
+  /** How adapter_down is cut: most lanes for four of its few rows, invocations of a workgroup. */
+  readonly adapterDown: { readonly lanes: number; readonly workgroup: number };
   /** Lanes that an attention workgroup aims at. */
   readonly attentionLanes: number;
   /** Most slices of the cache that one token's attention is cut into, beside its heads. */
@@ -44,6 +46,7 @@ export const softwareTuning: Tuning = {
   matvec: { lanes: 1, workgroup: 16, subgroup: 1, int8: false },
   rowLanes: 1,
   workgroup: 16,
+  adapterDown: { lanes: 2, workgroup: 4 }, // small workgroups: all cores have some of the few rows
   attentionLanes: 16,
   attentionSlices: 1,
   matmulFrom: Infinity,
@@ -56,6 +59,7 @@ export const gpuTuning: Tuning = {
   matvec: { lanes: 32, workgroup: 64, subgroup: 1, int8: false },
   rowLanes: 32,
   workgroup: 64,
+  adapterDown: { lanes: 32, workgroup: 64 },
   attentionLanes: 128,
   attentionSlices: 16,
   matmulFrom: 8,

@@ -1,5 +1,4 @@
 import { Failure } from '../failure.ts';
-import { halfToFloat } from '../format/dtype.ts';
 import { columnsOf, roundUp, tensorByName } from '../format/layout.ts';
 import type { AdaptedLinear, AdapterInfo, Manifest, TensorInfo } from '../format/manifest.ts';
 import type { Gpu } from '../gpu/gpu.ts';
@@ -14,9 +13,9 @@ const SLOT_BYTES = 256;
 export interface AdapterSite {
   readonly columns: number; // K
   readonly linears: readonly AdaptedLinear[]; // S, in the order of their rows, at most three
-  readonly a: GPUBuffer; // elem [S * E * R, K]
-  readonly router: GPUBuffer | null; // elem [S, E - 1, K]
-  readonly b: GPUBuffer; // elem [rows, P], zeros for rows between linears
+  readonly a: GPUBuffer; // f16 [S * E * R, K]
+  readonly router: GPUBuffer | null; // f16 [S, E - 1, K]
+  readonly b: GPUBuffer; // f16 [rows, P], zeros for rows between linears
   readonly rows: AdapterRows;
   readonly gates: GPUBufferBinding; // f32 [S, E] of the task
 }
@@ -108,12 +107,12 @@ class SitePlanner {
   }
 
   #matrix(label: string, rows: number, columns: number): GPUBuffer {
-    return this.#gpu.storage(label, rows * columns * this.#gpu.elemBytes);
+    return this.#gpu.storage(label, rows * columns * 2);
   }
 
   /** Plans a tensor of `columns` columns into rows of `padded`, from row `first` on. */
   #fill(buffer: GPUBuffer, name: string, first: number, columns: number, padded: number): void {
-    const { device, elemBytes, variant } = this.#gpu;
+    const { device } = this.#gpu;
     for (const { rows: span, ...block } of tensorNamed(this.#tensors, name).blocks) {
       this.#uploads.plan(block, (bytes) => {
         const count = span[1] - span[0];
@@ -121,27 +120,19 @@ class SitePlanner {
         const halves = new Uint16Array(
           new Uint8Array(bytes.subarray(0, count * columns * 2)).buffer,
         );
-        const data =
-          variant === 'f16'
-            ? padRows(halves, columns, new Uint16Array(count * padded), padded)
-            : padRows(
-                Float32Array.from(halves, halfToFloat),
-                columns,
-                new Float32Array(count * padded),
-                padded,
-              );
-        device.queue.writeBuffer(buffer, (first + span[0]) * padded * elemBytes, data);
+        const data = padRows(halves, columns, new Uint16Array(count * padded), padded);
+        device.queue.writeBuffer(buffer, (first + span[0]) * padded * 2, data);
       });
     }
   }
 }
 
-function padRows<T extends Uint16Array<ArrayBuffer> | Float32Array<ArrayBuffer>>(
-  from: T,
+function padRows(
+  from: Uint16Array<ArrayBuffer>,
   columns: number,
-  to: T,
+  to: Uint16Array<ArrayBuffer>,
   padded: number,
-): T {
+): Uint16Array<ArrayBuffer> {
   for (let row = 0; row * columns < from.length; row++) {
     to.set(from.subarray(row * columns, (row + 1) * columns), row * padded);
   }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   asElem,
+  asHalf,
   gpuCases,
   openTestGpu,
   runSteps,
@@ -8,6 +9,7 @@ import {
   testNumbers,
   upload,
   uploadElem,
+  uploadHalf,
   worstError,
 } from '../testing.ts';
 import { createAdapterDown } from './adapter_down.ts';
@@ -27,7 +29,7 @@ describe.each(gpuCases)('adapter_down in $title', async (setting) => {
     'is gates * (A x), T=%i K=%i S=%i E=%i R=%i P=%i, routed: %s, weighed: %s',
     async (tokens, columns, linears, experts, rank, padded, routed, weighed) => {
       const rows = linears * experts * rank;
-      const a = asElem(gpu, testNumbers(rows * columns, 1));
+      const a = asHalf(testNumbers(rows * columns, 1));
       const numbers = testNumbers(tokens * columns, 2);
       const x = weighed ? numbers : asElem(gpu, numbers);
       const weight = testNumbers(columns, 4);
@@ -36,7 +38,7 @@ describe.each(gpuCases)('adapter_down in $title', async (setting) => {
       const shape = { columns, linears, experts, rank, padded, routed, weighed };
       const bind = await createAdapterDown(gpu, shape);
       const step = bind({
-        a: uploadElem(gpu, a),
+        a: uploadHalf(gpu, a),
         x: weighed ? upload(gpu, x) : uploadElem(gpu, x),
         weight: upload(gpu, weight),
         gates: upload(gpu, gates),

@@ -13,7 +13,7 @@ export interface AdapterDownShape {
 }
 
 export interface AdapterDownBuffers {
-  readonly a: GPUBuffer; // elem [S * E * R, K]
+  readonly a: GPUBuffer; // f16 [S * E * R, K]
   readonly x: GPUBuffer; // elem [T, K]; weighed: f32
   readonly weight?: GPUBuffer; // f32 [K] of the norm
   readonly gates: GPUBuffer | GPUBufferBinding; // f32 [S, E], routed: [T, S, E]; alpha / r folded in
@@ -25,9 +25,10 @@ export async function createAdapterDown(
   gpu: Gpu,
   { columns, linears, experts, rank, padded, routed, weighed = false }: AdapterDownShape,
 ): Promise<(buffers: AdapterDownBuffers) => Step> {
-  const LANES = lanesFor(gpu.tuning.rowLanes, columns / 4);
+  const { lanes, workgroup } = gpu.tuning.adapterDown;
+  const LANES = lanesFor(lanes, columns / 4);
   const teams = Math.ceil((linears * experts * rank) / 4);
-  const WG = fitting(gpu.tuning.workgroup, teams * LANES);
+  const WG = fitting(workgroup, teams * LANES);
   const kernel = await gpu.kernel(
     'adapter_down',
     wgsl,

@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import {
   asElem,
+  asHalf,
   gpuCases,
   openTestGpu,
   runSteps,
   testNumbers,
   uploadElem,
+  uploadHalf,
   worstError,
 } from '../testing.ts';
 import { createAdapterRoute } from './adapter_route.ts';
@@ -23,17 +25,14 @@ describe.each(gpuCases)('adapter_route in $title', async (setting) => {
     async (tokens, columns, linears, experts) => {
       const scale = 2;
       const specific = experts - 1;
-      const router = asElem(
-        gpu,
-        testNumbers(linears * specific * columns, 1).map((v) => v / 20),
-      );
+      const router = asHalf(testNumbers(linears * specific * columns, 1).map((v) => v / 20));
       const x = asElem(
         gpu,
         testNumbers(tokens * columns, 2).map((v) => v / 20),
       );
       const gates = gpu.storage('test', tokens * linears * experts * 4);
       const bind = await createAdapterRoute(gpu, { columns, linears, experts, scale });
-      const step = bind({ router: uploadElem(gpu, router), x: uploadElem(gpu, x), gates });
+      const step = bind({ router: uploadHalf(gpu, router), x: uploadElem(gpu, x), gates });
       const actual = await runSteps(gpu, [step], tokens, gates, tokens * linears * experts);
       const expected: number[] = [];
       for (let t = 0; t < tokens; t++) {

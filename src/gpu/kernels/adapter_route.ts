@@ -9,7 +9,7 @@ export interface AdapterRouteShape {
 }
 
 export interface AdapterRouteBuffers {
-  readonly router: GPUBuffer; // elem [S, E - 1, K]
+  readonly router: GPUBuffer; // f16 [S, E - 1, K]
   readonly x: GPUBuffer; // elem [T, K]
   readonly gates: GPUBuffer; // f32 [T, S, E]
 }

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import {
-  asElem,
+  asHalf,
   gpuCases,
   openTestGpu,
   runSteps,
   sumPart,
   testNumbers,
   upload,
-  uploadElem,
+  uploadHalf,
   worstError,
 } from '../testing.ts';
 import { createAdapterUp } from './adapter_up.ts';
@@ -27,13 +27,13 @@ describe.each(gpuCases)('adapter_up in $title', async (setting) => {
   it.each(sizes)(
     'adds B z, T=%i P=%i, %i rows from %i, linears at %j, %i of them, width %i',
     async (tokens, padded, rows, from, starts, linears, outputs) => {
-      const b = asElem(gpu, testNumbers(rows * padded, 1));
+      const b = asHalf(testNumbers(rows * padded, 1));
       const z = testNumbers(tokens * linears * padded, 2);
       const before = testNumbers(tokens * outputs, 3);
       const y = upload(gpu, before);
       const shape = { padded, rows, from, starts, linears, outputs };
       const bind = await createAdapterUp(gpu, shape);
-      const step = bind({ b: uploadElem(gpu, b), z: upload(gpu, z), y });
+      const step = bind({ b: uploadHalf(gpu, b), z: upload(gpu, z), y });
       const actual = await runSteps(gpu, [step], tokens, y, tokens * outputs);
       const values = Float64Array.from(before);
       const sizes = values.map(Math.abs);

@@ -2,6 +2,7 @@ import { packQ4, quantizedBlock, unpackQ4 } from '../../format/dtype.ts';
 import type { Gpu } from '../gpu.ts';
 import {
   asElem,
+  asHalf,
   elemPart,
   runSteps,
   runStepsElem,
@@ -9,6 +10,7 @@ import {
   testNumbers,
   upload,
   uploadElem,
+  uploadHalf,
   worstError,
 } from '../testing.ts';
 import { createMatvecQ4, type AdapterRows } from './matvec_q4.ts';
@@ -115,7 +117,7 @@ export async function fusedError(gpu: Gpu, shape: Fused): Promise<number> {
     w: unpackQ4(packed, rows, columns),
     x: normed ? numbers : asElem(gpu, numbers),
     norm: testNumbers(columns, 3).map((value) => value / 20),
-    b: asElem(gpu, testNumbers((adapter?.rows ?? 1) * (adapter?.padded ?? 4), 4)),
+    b: asHalf(testNumbers((adapter?.rows ?? 1) * (adapter?.padded ?? 4), 4)),
     // silu multiplies two of these sums: f16 must be able to hold that.
     z: testNumbers(tokens * (adapter?.linears ?? 1) * (adapter?.padded ?? 4), 5).map((value) =>
       silu ? value / 50 : value,
@@ -129,7 +131,7 @@ export async function fusedError(gpu: Gpu, shape: Fused): Promise<number> {
     weights: upload(gpu, quantizedBlock('q4', packed, rows, columns)),
     x: normed ? upload(gpu, inputs.x) : uploadElem(gpu, inputs.x),
     norm: upload(gpu, inputs.norm),
-    b: uploadElem(gpu, inputs.b),
+    b: uploadHalf(gpu, inputs.b),
     z: upload(gpu, inputs.z),
     y,
   });
