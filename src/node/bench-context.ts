@@ -14,7 +14,7 @@ export interface ContextBenchOptions {
   /** Tokens in the cache: few, which are also the prompt, and many. */
   readonly short: number;
   readonly long: number;
-  /** Steps at each, by turns in pairs of `TURN`. */
+  /** Steps at each, by turns of `TURN`. */
   readonly steps: number;
   readonly log: (line: string) => void;
 }
@@ -47,8 +47,24 @@ const ways = [
 
 /** Steps at one context before it is the other one's turn. */
 const TURN = 2;
+/** Prefills of each way. */
+const PREFILLS = 3;
 
-/** @throws Failure NoWebGpu, DeviceLimit; RangeError for contexts that do not fit */
+/** A way with its model, its caches and what was measured. */
+interface Contender {
+  readonly variant: GpuDevice['variant'];
+  readonly cache: CacheType;
+  readonly gpu: GpuDevice;
+  readonly model: Model;
+  readonly few: Uint8Array<ArrayBuffer>;
+  readonly many: Uint8Array<ArrayBuffer>;
+  readonly ms: { readonly prefill: number[]; readonly short: number[]; readonly long: number[] };
+}
+
+/**
+ * All ways by turns, so that what else the machine does meets them alike: every model is loaded at once.
+ * @throws Failure NoWebGpu, DeviceLimit; RangeError for contexts that do not fit
+ */
 export async function benchContexts(options: ContextBenchOptions): Promise<ContextBench> {
   const { manifest, short, long, steps, log } = options;
   if (short >= long || long + steps + 1 > manifest.config.capacity) {
@@ -56,64 +72,98 @@ export async function benchContexts(options: ContextBenchOptions): Promise<Conte
   }
   const found = await findGpu();
   const hasF16 = (await found.gpu.requestAdapter())?.features.has('shader-f16') === true;
-  const cases: ContextSpeed[] = [];
-  let adapter = '';
+  const contenders: Contender[] = [];
   for (const [variant, cache] of hasF16 ? ways : ways.filter(([type]) => type === 'f32')) {
-    const usual = await requestGpu(found.gpu, { variant, cache });
-    adapter = usual.adapterName;
-    // In software every way of running a kernel takes seconds to compile, and the usual is good.
-    const gpu =
-      usual.tuning.rowLanes === 1
-        ? usual
-        : (await calibrateOnDisk(usual, manifest.config, { note: log })).gpu;
-    log(`${adapter}, ${variant}, cache ${cache}: loading`);
-    const model = await Model.load(gpu, manifest, options.read);
-    cases.push({ variant, cache, ...(await measure(model, gpu, options)) });
-    const { ratio, short: few } = cases.at(-1) ?? { ratio: NaN, short: NaN };
-    log(`${few} tokens/s after ${short}, ${ratio} of that after ${long}`);
+    contenders.push(await load(found.gpu, variant, cache, options));
+  }
+  for (let i = 1; i < PREFILLS; i++) {
+    for (const one of turnsOf(contenders, i)) await prefill(one, short);
+  }
+  for (let i = 0; i * TURN < steps; i++) {
+    for (const one of turnsOf(contenders, i)) await decodeBoth(one, short, long);
+  }
+  const cases = contenders.map((one) => speedOf(one, short));
+  for (const { variant, cache, short: fast, ratio } of cases) {
+    log(
+      `${variant}, cache ${cache}: ${fast} tokens/s after ${short}, ${ratio} of that after ${long}`,
+    );
+  }
+  for (const { model, gpu } of contenders) {
     model.dispose();
     gpu.device.destroy();
   }
   found.release();
-  return { adapter, driver: found.driver, cases };
+  return { adapter: contenders[0]?.gpu.adapterName ?? '', driver: found.driver, cases };
 }
 
-async function measure(
-  model: Model,
-  { cache, tuning }: GpuDevice,
-  { manifest, short, long, steps }: ContextBenchOptions,
-): Promise<Omit<ContextSpeed, 'variant' | 'cache'>> {
+/** There and back. */
+function turnsOf(contenders: readonly Contender[], round: number): readonly Contender[] {
+  return round % 2 === 0 ? contenders : contenders.toReversed();
+}
+
+async function load(
+  entry: GPU,
+  variant: GpuDevice['variant'],
+  cache: CacheType,
+  { manifest, read, short, long, log }: ContextBenchOptions,
+): Promise<Contender> {
+  const usual = await requestGpu(entry, { variant, cache });
+  // In software every way of running a kernel takes seconds to compile, and the usual is good.
+  const gpu =
+    usual.tuning.rowLanes === 1
+      ? usual
+      : (await calibrateOnDisk(usual, manifest.config, { note: log })).gpu;
+  log(`${gpu.adapterName}, ${variant}, cache ${cache}: loading`);
+  const model = await Model.load(gpu, manifest, read);
   // Software drivers compile at the first pass of each kind.
-  await model.prefill(benchPrompt(model.config.vocab, Math.min(short, tuning.chunk)));
+  await model.prefill(benchPrompt(model.config.vocab, Math.min(short, gpu.tuning.chunk)));
   await model.decode(1);
+  const ms = { prefill: [], short: [], long: [] };
+  await prefill({ model, ms }, short);
+  const few = await model.readCache(short);
+  return { variant, cache, gpu, model, few, many: repeated(few, manifest, cache, short, long), ms };
+}
+
+async function prefill(
+  { model, ms }: Pick<Contender, 'model' | 'ms'>,
+  tokens: number,
+): Promise<void> {
   model.truncate(0);
   const start = performance.now();
-  await model.prefill(benchPrompt(model.config.vocab, short));
-  const prefill = (short * 1000) / (performance.now() - start);
-  const few = await model.readCache(short);
-  const many = repeated(few, manifest, cache, short, long);
-  const samples = { short: [] as number[], long: [] as number[] };
-  while (samples.short.length < steps) {
-    for (const [rows, tokens, ms] of [
-      [many, long, samples.long],
-      [few, short, samples.short],
-    ] as const) {
-      model.writeCache(rows, tokens);
-      await model.decode(1); // with it the rows arrive
-      for (let i = 0; i < TURN; i++) {
-        const before = performance.now();
-        await model.decode(i + 2);
-        ms.push(performance.now() - before);
-      }
+  await model.prefill(benchPrompt(model.config.vocab, tokens));
+  ms.prefill.push(performance.now() - start);
+}
+
+/** Steps after many tokens and after few. */
+async function decodeBoth(
+  { model, few, many, ms }: Contender,
+  short: number,
+  long: number,
+): Promise<void> {
+  for (const [rows, tokens, times] of [
+    [many, long, ms.long],
+    [few, short, ms.short],
+  ] as const) {
+    model.writeCache(rows, tokens);
+    await model.decode(1); // with it the rows arrive
+    for (let i = 0; i < TURN; i++) {
+      const before = performance.now();
+      await model.decode(i + 2);
+      times.push(performance.now() - before);
     }
   }
-  const [fast, slow] = [median(samples.short), median(samples.long)];
+}
+
+function speedOf({ variant, cache, ms }: Contender, tokens: number): ContextSpeed {
+  const [fast, slow] = [median(ms.short), median(ms.long)];
   return {
-    prefill: round(prefill),
+    variant,
+    cache,
+    prefill: round((tokens * 1000) / median(ms.prefill)),
     short: round(1000 / fast),
     long: round(1000 / slow),
     ratio: round(fast / slow),
-    samples,
+    samples: { short: ms.short, long: ms.long },
   };
 }
 
