@@ -3,7 +3,8 @@
     python -m training.bench --preset nano [--stage all] [--seconds 20] [--json FILE]
     python -m training.bench --preset nano-gpu --batch-sweep 16,32,64,128
 
-Steps are those of the real stages, on made-up rows of the preset's shapes; no corpus is needed. Every
+Steps are those of the real stages, on made-up rows of the preset's shapes; no corpus is needed. The
+adapter's are without the preference term, which needs the model's own answers. Every
 measurement is a process of its own, with the matmul peak measured right before and after its steps.
 MFU is by the clock; "MFU busy" (CPU) per second of processor time, of steps and of the peak, for a
 machine that other programs use as well.

@@ -43,7 +43,9 @@ def write_rows(preset: Preset, folder: Path) -> None:
             put(f"sft-{kind}.{split}", preset.sft.context + 1, *documents(preset.sft.context))
         for task in TASKS:
             put(f"human-{task}.{split}", preset.sft.context + 1, *documents(preset.sft.context))
-            put(f"moe-{task}.{split}", preset.expert.context + 1, *documents(preset.expert.context))
+            for kind in ("moe", "people"):
+                packed = documents(preset.expert.context)
+                put(f"{kind}-{task}.{split}", preset.expert.context + 1, *packed)
     length = preset.dfpo.context + 1
     made = tokens(2 * count, length)
     filled = int(length * PAIR_LENGTH)

@@ -81,11 +81,15 @@ def stage_function(stage: str) -> Callable[[Run], None]:
 
 
 def only_bench(preset: Preset, stage: str, rows: int | None) -> Preset:
-    """The preset with endless stages, nothing but steps in them, and a line for every step."""
+    """The preset with endless stages, nothing but steps in them, and a line for every step.
+
+    The adapter's steps are those of its likelihood: the preference term reads the model's own answers.
+    """
     part = replace(getattr(preset, FIELD[stage]), steps=10**9, seconds=None, valid_times=0)
     if rows is not None:
         part = replace(part, rows=rows)
-    quiet = {"valid_rows": 1, "log_every": 1, "save_seconds": 1e9, "own_rejected": 0}
+    quiet = {"valid_rows": 1, "log_every": 1, "save_seconds": 1e9}
+    quiet |= {"own_rejected": 0, "preference": 0.0}
     return replace(preset, **quiet, **{FIELD[stage]: part})
 
 

@@ -95,6 +95,12 @@ def test_every_stage_is_measured(stage):
     assert read == pytest.approx(positions) and WARM > 0
 
 
+def test_the_adapter_of_the_shipped_recipe_is_measured():
+    shipped = preset(human_share=0.5, preference=0.4, gate_start="task")
+    made = measure(shipped, "adapter", 0.05, rows=2, sizes=(256,))
+    assert made.steps >= 1 and made.utilisation > 0
+
+
 def test_a_stage_that_is_none_and_numbers_that_are_none_are_refused(monkeypatch, capsys):
     with pytest.raises(ValueError, match="no stage ppo"):
         measure(preset(), "ppo", 1.0)
