@@ -36,7 +36,7 @@ export interface PageOptions {
   readonly log: (line: string) => void;
 }
 
-/** Pairs of steps with and without the adapter: their median still moves by about one per cent. */
+/** Pairs of steps with and without the adapter: from run to run their median still moves by one in a hundred. */
 const ADAPTER_STEPS = 96;
 
 const root = fileURLToPath(new URL('../../', import.meta.url));

@@ -47,7 +47,7 @@ const ways = [
 
 /** Steps at one context before it is the other one's turn. */
 const TURN = 2;
-/** Prefills of each way. */
+/** Prefills of each way that are measured. */
 const PREFILLS = 3;
 
 /** A way with its model, its caches and what was measured. */
@@ -76,7 +76,7 @@ export async function benchContexts(options: ContextBenchOptions): Promise<Conte
   for (const [variant, cache] of hasF16 ? ways : ways.filter(([type]) => type === 'f32')) {
     contenders.push(await load(found.gpu, variant, cache, options));
   }
-  for (let i = 1; i < PREFILLS; i++) {
+  for (let i = 0; i < PREFILLS; i++) {
     for (const one of turnsOf(contenders, i)) await prefill(one, short);
   }
   for (let i = 0; i * TURN < steps; i++) {
@@ -118,16 +118,15 @@ async function load(
   // Software drivers compile at the first pass of each kind.
   await model.prefill(benchPrompt(model.config.vocab, Math.min(short, gpu.tuning.chunk)));
   await model.decode(1);
-  const ms = { prefill: [], short: [], long: [] };
-  await prefill({ model, ms }, short);
+  model.truncate(0);
+  await model.prefill(benchPrompt(model.config.vocab, short));
   const few = await model.readCache(short);
-  return { variant, cache, gpu, model, few, many: repeated(few, manifest, cache, short, long), ms };
+  const many = repeated(few, manifest, cache, short, long);
+  const ms = { prefill: [], short: [], long: [] };
+  return { variant, cache, gpu, model, few, many, ms };
 }
 
-async function prefill(
-  { model, ms }: Pick<Contender, 'model' | 'ms'>,
-  tokens: number,
-): Promise<void> {
+async function prefill({ model, ms }: Contender, tokens: number): Promise<void> {
   model.truncate(0);
   const start = performance.now();
   await model.prefill(benchPrompt(model.config.vocab, tokens));
