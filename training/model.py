@@ -9,12 +9,14 @@ H heads, Dh width of one head, V vocabulary.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from training.attention import document_attention
 from training.base import Base
 from training.config import EOS, Config
 from training.positions import (
@@ -74,6 +76,13 @@ class RmsNorm(nn.Module):
         return x.to(self.weight.dtype) * self.weight
 
 
+class Seen(NamedTuple):
+    """What a pass may see; without either, everything up to the query, and with a past everything."""
+
+    mask: Tensor | None = None  # bool, or a bias on the scores
+    documents: Tensor | None = None  # (B, T) numbers: each document by itself
+
+
 class Attention(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
@@ -81,11 +90,10 @@ class Attention(nn.Module):
         self.W_pack = Linear(config.width, 3 * config.width)
         self.o_proj = Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, rope, mask: Tensor | None, past, tasks: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rope, seen: Seen, past, tasks: Tensor | None) -> Tensor:
         """x: (B, T, D) -> (B, T, D). past: (keys, values, length) of this layer, or None.
 
-        rope: (cos, sin) or None. mask: what is seen, bool, or a bias on the scores; None: everything
-        up to the query, and with a past everything.
+        rope: (cos, sin) or None.
         """
         B, T, D = x.shape
         q, k, v = self.W_pack(x, tasks).view(B, T, 3, self.heads, self.head_dim).unbind(2)
@@ -97,8 +105,11 @@ class Attention(nn.Module):
             keys[:, :, start : start + T] = k
             values[:, :, start : start + T] = v
             k, v = keys[:, :, : start + T], values[:, :, : start + T]
-        causal = mask is None and past is None
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        if seen.documents is not None:
+            y = document_attention(q, k, v, seen.documents)
+        else:
+            causal = seen.mask is None and past is None
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen.mask, is_causal=causal)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, D), tasks)
 
 
@@ -121,8 +132,8 @@ class Layer(nn.Module):
         self.input_layernorm = RmsNorm(config.width, config.norm_eps)
         self.post_attention_layernorm = RmsNorm(config.width, config.norm_eps)
 
-    def forward(self, x: Tensor, rope, mask: Tensor | None, past, tasks: Tensor | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, mask, past, tasks)
+    def forward(self, x: Tensor, rope, seen: Seen, past, tasks: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, seen, past, tasks)
         return x + self.mlp(self.post_attention_layernorm(x), tasks)
 
 
@@ -195,6 +206,14 @@ class Model(Base):
         at = counted_from(first, start, tokens, self.config.capacity)
         return self.cos[at][:, None], self.sin[at][:, None]
 
+    def _seen(
+        self, tokens: Tensor, segments: Tensor | None, cache: Cache | None, start: int
+    ) -> Seen:
+        rotary, device = self.config.positions == "rope", tokens.device
+        if segments is not None and cache is None and rotary and device.type == "cpu":
+            return Seen(documents=segments)
+        return Seen(mask=self._mask(tokens, segments, cache, start))
+
     def _mask(
         self, tokens: Tensor, segments: Tensor | None, cache: Cache | None, start: int
     ) -> Tensor | None:
@@ -227,7 +246,7 @@ class Model(Base):
         T = tokens.shape[1]
         start = cache.length if cache is not None else 0
         rope = self._rope(T, start, None if cache is None else cache.first)
-        mask = self._mask(tokens, segments, cache, start)
+        seen = self._seen(tokens, segments, cache, start)
         again = self.checkpointing and cache is None and torch.is_grad_enabled()
         x = self.model.embed_tokens(tokens)
         if trace is not None:
@@ -235,9 +254,9 @@ class Model(Base):
         for i, layer in enumerate(self.model.layers):
             past = None if cache is None else (cache.keys[i], cache.values[i], start)
             if again:
-                x = checkpoint(layer, x, rope, mask, past, tasks, use_reentrant=False)
+                x = checkpoint(layer, x, rope, seen, past, tasks, use_reentrant=False)
             else:
-                x = layer(x, rope, mask, past, tasks)
+                x = layer(x, rope, seen, past, tasks)
             if trace is not None:
                 trace.append(x)
         if cache is not None:

@@ -415,6 +415,22 @@ def test_dropout_is_in_training_only():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("dropout", "chance"), [(0.001, 1), (0.15, 38), (0.999, 255)])
+def test_dropout_takes_its_share_and_keeps_the_mean(dropout, chance):
+    torch.manual_seed(0)
+    module = ExpertLinear(Linear(10, 7), replace(ADAPTER, dropout=dropout)).train()
+    x, share = torch.ones(3, 333_333, 3), chance / 256  # no multiple of the draws in a word
+    first, second = module.thinned(x) == 0, module.thinned(x) == 0
+    assert module.thinned(x).unique().tolist() == [0, pytest.approx(1 / (1 - share))]
+    deviation = (share * (1 - share) / x.numel()) ** 0.5
+    assert abs(float(first.float().mean()) - share) < 5 * deviation
+    # nothing about a value follows from its neighbour, nor from another draw
+    for other in (second, first.roll(1, -1), first.roll(1, -2)):
+        both, wanted = float((first & other).float().mean()), share**2
+        assert abs(both - wanted) < 5 * (wanted * (1 - wanted) / x.numel()) ** 0.5
+
+
+@torch.no_grad()
 def test_expert_dropout_leaves_a_row_its_largest_gate():
     torch.manual_seed(0)
     module = ExpertLinear(Linear(10, 7), replace(ADAPTER, expert_dropout=0.25, gate="task"))
