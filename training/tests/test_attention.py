@@ -10,12 +10,13 @@ from training.attention import _documents, document_attention, spans
 HEADS, WIDTH = 3, 8
 
 
-def inputs(segments: Tensor, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def inputs(segments: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     """q, k, v as a layer makes them: heads split off rows."""
     torch.manual_seed(0)
     rows, length = segments.shape
     packed = torch.randn(rows, length, 3, HEADS, WIDTH, dtype=dtype)
-    return [part.transpose(1, 2).requires_grad_() for part in packed.unbind(2)]
+    q, k, v = (part.transpose(1, 2).requires_grad_() for part in packed.unbind(2))
+    return q, k, v
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, segments: Tensor) -> Tensor:
@@ -48,7 +49,8 @@ def test_bf16_is_computed_in_f32_and_rounded_once():
     given = inputs(segments, torch.bfloat16)
     found = document_attention(*given, segments)
     assert found.dtype == torch.bfloat16
-    assert torch.equal(found, document_attention(*(x.float() for x in given), segments).bfloat16())
+    q, k, v = (x.float() for x in given)
+    assert torch.equal(found, document_attention(q, k, v, segments).bfloat16())
 
 
 def test_spans_are_runs_of_one_number():
@@ -59,7 +61,7 @@ def test_spans_are_runs_of_one_number():
 def test_gradients_are_those_of_finite_differences():
     segments = torch.tensor([[1, 1, 1, 2, 2]])
     given = inputs(segments, torch.float64)
-    assert torch.autograd.gradcheck(lambda *x: document_attention(*x, segments), given)
+    assert torch.autograd.gradcheck(lambda q, k, v: document_attention(q, k, v, segments), given)
 
 
 def test_the_operator_keeps_its_promises_to_the_compiler():
