@@ -157,7 +157,7 @@ class ExpertLinear(nn.Module):
         return g * self.scale
 
     def thinned(self, x: Tensor) -> Tensor:
-        """Dropout of the experts' input: F.dropout with a chance in 256ths, at least one of them."""
+        """Dropout of the experts' input: F.dropout with a chance of 1 to 255 in 256."""
         if not self.training or self.config.dropout == 0:
             return x
         chance = min(255, max(1, round(self.config.dropout * 256)))
@@ -166,7 +166,7 @@ class ExpertLinear(nn.Module):
         words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), device=x.device)
         draws = words.view(torch.uint8)[: x.numel()].view(x.shape).float()
         keeps = (draws - (chance - 1)).clamp(0, 1)  # 0 or 1
-        return x * (keeps * (256 / (256 - chance))).to(x.dtype)
+        return (x * (keeps * (256 / (256 - chance)))).to(x.dtype)
 
     def forward(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
         """(B, T, K_in) -> (B, T, N_out)"""

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.model import Cache, Config, Model
+from training.model import Cache, Config, Model, Seen
 
 CONFIG = Config(vocab=300, width=64, layers=3, heads=2, mlp_width=96, capacity=64)
 
@@ -107,6 +107,16 @@ def test_documents_packed_into_a_row_do_not_see_each_other():
     packed = model.hidden(torch.cat((a, b), 1), segments)
     assert (packed[:, :11] - model.hidden(a)).abs().max() < 1e-5
     assert (packed[:, 11:] - model.hidden(b)).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_documents_by_themselves_equal_the_mask_that_gpus_take(monkeypatch):
+    model = make()
+    tokens = torch.randint(0, CONFIG.vocab, (2, 20))
+    segments = torch.tensor([[1] * 11 + [2] * 6 + [0] * 3, [1] * 20])
+    apart = model.hidden(tokens, segments)
+    monkeypatch.setattr(model, "_seen", lambda *given: Seen(mask=model._mask(*given)))
+    assert (model.hidden(tokens, segments) - apart).abs().max() < 1e-5
 
 
 def test_head_ignores_the_length_of_its_rows():
