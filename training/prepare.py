@@ -10,7 +10,7 @@
     chat-TASK.train  .valid          instructions in completion form: every token counts (CPT)
     sft-TASK.train  .valid  .test    dialogues whose answers count (SFT)
     moe-TASK.train                   the reserved dialogues, or all where none are reserved (adapter)
-    people-TASK.train                those of moe that people wrote
+    people-TASK.train                those of moe that people wrote, about children or (`reserve_general`) adults
     human-TASK.valid  .test          those of sft that people wrote
     pairs.train                      rows 2i chosen, 2i + 1 rejected (DFPO)
     own-TASK.train                   those whose rejected answer is the model's own and ends badly (adapter)
@@ -38,6 +38,7 @@ from training.packing import (
     token_type,
     windows,
 )
+from training.pedcorpus.tasks import task_of
 from training.presets import Preset
 
 TASKS = ("medkqa", "evidiag", "trerecom")
@@ -54,10 +55,29 @@ def hashed(*parts: object) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+def served(preset: Preset, record: dict) -> str:
+    """The task whose sets a dialogue joins: its own, but for general ones that are kept for the adapter
+    stage. These are consultations with one answer, written by people; they join the task that asks so."""
+    asked = [turn["text"] for turn in record["turns"] if turn["role"] == "user"]
+    if (
+        record["task"] != "general"
+        or record["split"] != "train"
+        or record["templated"]
+        or [turn["role"] for turn in record["turns"]].count("assistant") != 1
+        or hashed("reserve", record["id"]) >= preset.reserve_general * 2.0**64
+    ):
+        return record["task"]
+    return task_of(asked[0], pediatric=True)
+
+
 def reserved(preset: Preset, record: dict) -> bool:
-    """Whether a training dialogue of a task is kept for the adapter stage alone."""
-    chosen = hashed("reserve", record["id"]) < preset.reserve * 2.0**64
-    return chosen and record["task"] in TASKS and record["split"] == "train"
+    """Whether a training dialogue is kept for the adapter stage alone.
+
+    Of a task's dialogue it reads id, task and split, of a general one also `templated` and turns.
+    """
+    if record["task"] not in TASKS:
+        return preset.reserve_general > 0 and served(preset, record) in TASKS
+    return record["split"] == "train" and hashed("reserve", record["id"]) < preset.reserve * 2.0**64
 
 
 def read_lines(path: Path) -> Iterator[dict]:
@@ -171,7 +191,7 @@ def _documents(words: Words, texts: Iterator[str], limit: int) -> Iterator[list[
 
 
 def _chats(path: Path, words: Words, preset: Preset, out: Path) -> dict[str, dict[str, int]]:
-    order = Order(path, preset.seed, lambda record: f"{record['task']}.{record['split']}")
+    order = Order(path, preset.seed, lambda record: f"{served(preset, record)}.{record['split']}")
     sizes = {}
     for task in CHAT_KINDS:
         for split in ("train", "valid", "test"):
@@ -184,8 +204,13 @@ def _chats(path: Path, words: Words, preset: Preset, out: Path) -> dict[str, dic
 def _completions(path: Path, words: Words, preset: Preset, out: Path) -> dict[str, dict[str, int]]:
     """Training instructions as running text. Held-out ones stay dialogues, to be compared."""
 
+    chats = read_lines(path.with_name("chat.jsonl")) if preset.reserve_general > 0 else ()
+    apart = {chat["id"] for chat in chats if reserved(preset, chat)}
+
     def group(record: dict) -> str | None:
-        return None if reserved(preset, record | {"split": "train"}) else record["task"]
+        if record["task"] in TASKS and reserved(preset, record | {"split": "train"}):
+            return None
+        return None if record["id"] in apart else record["task"]
 
     order = Order(path, preset.seed, group)
     return {
@@ -246,7 +271,8 @@ def prepare_pairs(
     """
     apart: set[int] = set()
     answers: set[str] = set()
-    for record in read_lines(corpus / "chat.jsonl") if preset.reserve > 0 else ():
+    some = preset.reserve > 0 or preset.reserve_general > 0
+    for record in read_lines(corpus / "chat.jsonl") if some else ():
         if reserved(preset, record):
             apart.update(questions(record["turns"]))
             answers.update(t["text"] for t in record["turns"] if t["role"] == "assistant")

@@ -84,6 +84,7 @@ class Preset:
     # chat template, or as the running text of the corpus's completions.jsonl
     max_tokens: int = 24_000_000  # of each kind that are packed for CPT
     reserve: float = 0.0  # share of a task's training dialogues that only the adapter stage sees
+    reserve_general: float = 0.0  # the same of general consultations by people; they join the tasks
     valid_rows: int = 16  # per held-out set, in the stages
     test_rows: int = 16  # per task, in the evaluation
     answers: int = 30  # greedy answers per task in the evaluation
@@ -119,6 +120,12 @@ class Preset:
     def __post_init__(self) -> None:
         if not 0 <= self.reserve < 1:
             raise ValueError(f"reserve = {self.reserve}, expected 0 to less than 1")
+        if not 0 <= self.reserve_general < 1:
+            raise ValueError(f"reserve_general = {self.reserve_general}, expected 0 to less than 1")
+        if self.reserve_general > 0 and self.reserve == 0:
+            raise ValueError(
+                "reserve_general needs a reserve: without one experts train on SFT's rows"
+            )
         if not 0 <= self.human_share <= 1:
             raise ValueError(f"human_share = {self.human_share}, expected a share from 0 to 1")
         if not all(0 <= share <= 1 for share in self.chat_share):

@@ -208,6 +208,75 @@ def test_the_reserve_is_seen_by_the_adapter_stage_alone(corpus, tmp_path):
     assert not any(reserved(small, {"id": str(i), "task": "general", "split": "train"}) for i in range(50))  # fmt: skip
 
 
+def test_general_consultations_kept_for_the_experts_join_the_task_that_asks_so(tmp_path):
+    def chat(i: int, task="general", split="train", templated=False, more=()) -> dict:
+        asked = f"头疼{i}" + ("怎么办" if i % 3 == 0 else "是什么病")
+        turns = talk(asked, f"{task}{i}没事", *more)
+        return {
+            "id": f"{task}{i}",
+            "task": task,
+            "split": split,
+            "templated": templated,
+            "turns": turns,
+        }
+
+    chats = [chat(i) for i in range(300)]
+    stay = [chat(i, templated=True) for i in range(300, 360)]
+    stay += [chat(i, more=("还疼", "去医院")) for i in range(360, 420)]
+    stay += [chat(i, split="valid") for i in range(420, 480)]
+    tasks = [chat(i, task=TASKS[i % 3]) for i in range(480, 540)]
+    rows = [*chats, *stay, *tasks]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "chat.jsonl").write_text(text, encoding="utf-8")
+    completions = [{"id": row["id"], "task": row["task"], "text": row["id"] * 9} for row in rows]
+    lines = "".join(json.dumps(row) + "\n" for row in completions)
+    (tmp_path / "completions.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "text.jsonl").write_text("", encoding="utf-8")
+    pairs = [
+        {
+            "id": str(i),
+            "task": "general",
+            "turns": row["turns"][:1],
+            "chosen": f"好{i}",
+            "rejected": "坏",
+        }
+        for i, row in enumerate(chats)
+    ]
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(json.dumps(p) + "\n" for p in pairs), encoding="utf-8"
+    )
+    kept = preset(reserve=0.3, reserve_general=0.4)
+    assert not any(reserved(kept, row) for row in stay)
+    apart = [row for row in chats if reserved(kept, row)]
+    assert 0.3 < len(apart) / len(chats) < 0.5
+    assert not any(reserved(preset(reserve=0.3), row) for row in chats)
+    out = tmp_path / "out"
+    sizes = prepare(tmp_path, Letters(), kept, out)
+
+    def texts(name: str) -> str:
+        return "".join(map(chr, set_of(out, name).ravel()))
+
+    for task, wanted in (("trerecom", 0), ("medkqa", 1)):
+        theirs = {row["id"] for row in apart if (int(row["id"][7:]) % 3 > 0) == wanted}
+        for kind in ("moe", "people"):
+            found = set(re.findall(r"(general\d+)没事", texts(f"{kind}-{task}.train")))
+            assert found == theirs != set()
+        assert "general" not in texts(f"sft-{task}.train") + texts(f"chat-{task}.train")
+    assert "general" not in texts("moe-evidiag.train")
+    seen = set(re.findall(r"(general\d+)没事", texts("sft-general.train")))
+    gone = {row["id"] for row in apart}
+    assert (
+        seen
+        == {row["id"] for row in rows if row["id"][:7] == "general" and row["split"] == "train"}
+        - gone
+    )
+    assert not gone & set(re.findall(r"(general\d+)没事", texts("chat-general.train")))
+    assert sizes["pairs.train"]["rows"] == 2 * (len(chats) - len(apart))
+    prepare(tmp_path, Letters(), replace(kept, instructions="text"), out)
+    running = texts("chat-general.train")
+    assert not any(f"{name}{name}" in running for name in gone) and "general1" in running
+
+
 def test_human_sets_hold_what_people_wrote(corpus, tmp_path):
     lines = [json.loads(x) for x in (corpus / "chat.jsonl").read_text("utf-8").splitlines()]
     for i, row in enumerate(lines):
