@@ -16,9 +16,9 @@ from training.experts import (
     save_adapter,
     set_mode,
 )
-from training.model import Config, Model
+from training.model import Model
+from training.tests.expert_models import CONFIG
 
-CONFIG = Config(vocab=80, width=32, layers=2, heads=2, mlp_width=64, capacity=32)
 E, R = 4, 3
 TOKENS = torch.arange(24).view(3, 8)
 TASKS = torch.tensor([0, 1, 2])
