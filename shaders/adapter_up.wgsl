@@ -1,6 +1,6 @@
 // Second half of the MoE-Adapter: y[t, B_FROM + n] += sum_j B[n, j] z[t, s(n), j].
-//   b: f16 [B_ROWS, P], the B of all linears of a tensor, one below the other, zeros between them where
-//   the tensor has other rows; padded with zeros from E * R to P columns
+//   b: factor4 [B_ROWS, P], the B of all linears of a tensor, one below the other, zeros between them
+//   where the tensor has other rows; padded with zeros from E * R to P columns
 //   z: f32 [T, LINEARS, P]; y: f32 [T, Y]; s(n) counts how many of MIDDLE and LAST n has reached
 // For matmul_q4; matvec_q4 does it by itself. One invocation per four rows; z walks the tokens.
 
@@ -13,7 +13,7 @@ override LINEARS: u32;
 override Y: u32; // floats from one token to the next in y
 override WG: u32 = 64;
 
-@group(0) @binding(0) var<storage, read> b: array<half4>;
+@group(0) @binding(0) var<storage, read> b: array<factor4>;
 @group(0) @binding(1) var<storage, read> z: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
@@ -29,10 +29,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   var sums = vec4f();
   for (var i = 0u; i < P / 4; i++) {
     sums += vec4f(
-      dot(of_half4(b[at.x + i]), z[source.x + i]),
-      dot(of_half4(b[at.y + i]), z[source.y + i]),
-      dot(of_half4(b[at.z + i]), z[source.z + i]),
-      dot(of_half4(b[at.w + i]), z[source.w + i]),
+      dot(of_factor4(b[at.x + i]), z[source.x + i]),
+      dot(of_factor4(b[at.y + i]), z[source.y + i]),
+      dot(of_factor4(b[at.z + i]), z[source.z + i]),
+      dot(of_factor4(b[at.w + i]), z[source.w + i]),
     );
   }
   for (var i = 0u; i < 4 && row + i < B_ROWS; i++) { y[id.z * Y + B_FROM + row + i] += sums[i]; }

@@ -4,8 +4,8 @@
 //   scale plane, f16 [N, K/32]; W[n, k] = (q - 8) * scale, so one vec4<u32> is one group, one scale
 //   x: [T, K]; y: [T, Y]
 // With NORM, r = 1 / rms(x) and weight is that of the norm (rms_norm); else both are 1.
-// With P, B adds the adapter: f16 [B_ROWS, P], beginning at row B_FROM of W; z: f32 [T, LINEARS, P] as
-// adapter_down makes it; s(n) counts how many of MIDDLE and LAST row n of B has reached.
+// With P, B adds the adapter: factor4 [B_ROWS, P], beginning at row B_FROM of W; z: f32
+// [T, LINEARS, P] as adapter_down makes it; s(n) counts how many of MIDDLE and LAST row n of B has reached.
 // With SILU, y[t, n] = silu(row n) * row n + N/2, [T, N/2]: the MLP's gate.
 // A team of LANES invocations shares four rows (with SILU four pairs), each lane a share of their
 // groups; z walks the tokens. Nibbles are masked where they stand, not shifted down: x is divided by 16^i
@@ -45,7 +45,7 @@ const PLACES = vec4f(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0);
 @group(0) @binding(0) var<storage, read> w: array<vec4u>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<input>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4f>;
-@group(0) @binding(3) var<storage, read> b: array<half4>;
+@group(0) @binding(3) var<storage, read> b: array<factor4>;
 @group(0) @binding(4) var<storage, read> z: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> y: array<output>;
 
@@ -85,10 +85,10 @@ fn adapted(row: u32, token: u32, lane: u32) -> vec4f {
   let source = (token * LINEARS + min(linear, vec4u(LINEARS - 1))) * (P / 4);
   var sums = vec4f();
   for (var j = lane; j < P / 4; j += LANES) {
-    let b0 = of_half4(b[at.x + j]);
-    let b1 = of_half4(b[at.y + j]);
-    let b2 = of_half4(b[at.z + j]);
-    let b3 = of_half4(b[at.w + j]);
+    let b0 = of_factor4(b[at.x + j]);
+    let b1 = of_factor4(b[at.y + j]);
+    let b2 = of_factor4(b[at.z + j]);
+    let b3 = of_factor4(b[at.w + j]);
     if (ALIGNED) {
       sums += z[source.x + j] * mat4x4f(b0, b1, b2, b3);
     } else {

@@ -1,7 +1,7 @@
 import { Failure } from '../failure.ts';
 import type { GpuDevice, Variant } from './device.ts';
 import { preludeOf, type CacheType, type KernelTypes } from './prelude.ts';
-import type { Tuning } from './tuning.ts';
+import type { FactorType, Tuning } from './tuning.ts';
 
 /** Workgroups beyond this many in x go to the next y; the shaders know the same number. */
 const FOLD = 32768;
@@ -41,6 +41,7 @@ export class Gpu {
   readonly variant: Variant;
   readonly cache: CacheType;
   readonly tuning: Tuning;
+  readonly factors: FactorType;
   /** Bytes of a value whose type the prelude sets: activations, KV cache, adapters. */
   readonly elemBytes: number;
   readonly #owner: GpuDevice;
@@ -55,6 +56,7 @@ export class Gpu {
     this.variant = owner.variant;
     this.cache = owner.cache;
     this.tuning = owner.tuning;
+    this.factors = owner.variant === 'f16' ? 'halves' : owner.tuning.factors;
     this.elemBytes = owner.variant === 'f16' ? 2 : 4;
     this.#owner = owner;
   }
@@ -69,7 +71,7 @@ export class Gpu {
     constants: Readonly<Record<string, number>>,
     types: KernelTypes = {},
   ): Promise<Kernel> {
-    const prelude = preludeOf(this.variant, types);
+    const prelude = preludeOf(this, types);
     const source = `${prelude} ${name}`;
     const key = `${source} ${JSON.stringify(constants)}`;
     this.#compiled.add(`${key} ${wgsl}`);

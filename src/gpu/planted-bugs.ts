@@ -166,6 +166,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: 'gates[group.z * GATE_STRIDE + j / RANK]',
   },
   {
+    kernel: 'adapter_down',
+    what: 'units of the first rows for all of them',
+    find: 'units[row + i]',
+    replace: 'units[i]',
+  },
+  {
     kernel: 'adapter_up',
     what: 'written over what the base matrix made',
     find: 'y[id.z * Y + B_FROM + row + i] += sums[i];',

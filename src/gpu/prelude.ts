@@ -1,4 +1,5 @@
 import type { Variant } from './device.ts';
+import type { FactorType } from './tuning.ts';
 
 /** How keys and values are kept: as activations are, or in 8 bits with a scale for every head. */
 export type CacheType = 'elem' | 'int8';
@@ -25,7 +26,7 @@ export interface KernelTypes {
  * stand-in that nobody calls. No newline: compiler messages name the line of the file.
  */
 export function preludeOf(
-  variant: Variant,
+  { variant, factors }: { readonly variant: Variant; readonly factors: FactorType },
   { input = 'elem', output = 'f32', subgroups, dot8, cache }: KernelTypes,
 ): string {
   const elem = variant === 'f16' ? 'f16' : 'f32';
@@ -37,6 +38,7 @@ export function preludeOf(
     `alias input = ${type(input)};`,
     `alias output = ${type(output)};`,
     ...halfLines[variant],
+    ...factorLines[factors],
   ];
   if (subgroups !== undefined) {
     const value = subgroups ? 'subgroupShuffleXor(v, step)' : 'v';
@@ -49,12 +51,23 @@ export function preludeOf(
   return `${lines.join(' ')} `;
 }
 
-/** `half4`: four numbers of the MoE-Adapter, kept with the package's 16 bits in both variants. */
+/** `half4`: four halves of the package, in the router of the MoE-Adapter. */
 const halfLines: Readonly<Record<Variant, readonly string[]>> = {
   f16: ['alias half4 = vec4<f16>;', 'fn of_half4(h: half4) -> vec4f { return vec4f(h); }'],
   f32: [
     'alias half4 = vec2u;',
     'fn of_half4(h: half4) -> vec4f { return vec4f(unpack2x16float(h.x), unpack2x16float(h.y)); }',
+  ],
+};
+
+/** `factor4`: four numbers of its A or B. Integers come out times 2^16: `packFactor` has their units. */
+const factorLines: Readonly<Record<FactorType, readonly string[]>> = {
+  halves: ['alias factor4 = half4;', 'fn of_factor4(f: factor4) -> vec4f { return of_half4(f); }'],
+  integers: [
+    'alias factor4 = vec2u;',
+    'fn of_factor4(f: factor4) -> vec4f {',
+    'let high = f & vec2u(0xffff0000);',
+    'return vec4f(bitcast<vec4i>(vec4u(f.x << 16, high.x, f.y << 16, high.y))); }',
   ],
 };
 

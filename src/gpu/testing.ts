@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import process from 'node:process';
 import { create, globals } from 'webgpu';
 import { floatToHalf, halfToFloat } from '../format/dtype.ts';
+import { packFactor } from './factors.ts';
 import { requestGpu, type GpuOptions, type Variant } from './device.ts';
 import { Gpu, type Step } from './gpu.ts';
 import { gpuTuning, softwareTuning, type Tuning } from './tuning.ts';
@@ -122,10 +123,45 @@ export function uploadElem(gpu: Gpu, values: Float32Array): GPUBuffer {
   return gpu.variant === 'f32' ? upload(gpu, values) : uploadHalf(gpu, values);
 }
 
-/** Numbers of an adapter: 16 bits each in every variant. */
-export function uploadHalf(gpu: Gpu, values: Float32Array): GPUBuffer {
+/** A or B of an adapter on the GPU. */
+export interface TestFactor {
+  readonly buffer: GPUBuffer;
+  readonly kept: Float32Array; // the values as the kernels read them, units included
+  readonly units: Float32Array; // of its components: halves have 1
+}
+
+export function uploadFactor(
+  gpu: Gpu,
+  values: Float32Array<ArrayBuffer>,
+  components: number,
+  along: 'rows' | 'columns',
+): TestFactor {
   const halves = Uint16Array.from(values, floatToHalf);
-  return upload(gpu, new Uint8Array(halves.buffer));
+  if (gpu.factors === 'halves') {
+    const units = new Float32Array(components).fill(1);
+    return { buffer: uploadBits(gpu, halves), kept: asHalf(values), units };
+  }
+  const { bits, units } = packFactor(halves, components, along);
+  const length = values.length / components;
+  const kept = Float32Array.from(new Int16Array(bits.buffer), (integer, i) => {
+    const component = along === 'rows' ? Math.floor(i / length) : i % components;
+    return integer * 2 ** 16 * (units[component] ?? NaN);
+  });
+  return { buffer: uploadBits(gpu, bits), kept, units };
+}
+
+/** z as adapter_down leaves it for this B. */
+export function timesUnits(z: Float32Array<ArrayBuffer>, { units }: TestFactor) {
+  return z.map((value, i) => value * (units[i % units.length] ?? NaN));
+}
+
+/** Numbers of a router: 16 bits each in every variant. */
+export function uploadHalf(gpu: Gpu, values: Float32Array): GPUBuffer {
+  return uploadBits(gpu, Uint16Array.from(values, floatToHalf));
+}
+
+function uploadBits(gpu: Gpu, bits: Uint16Array<ArrayBuffer>): GPUBuffer {
+  return upload(gpu, new Uint8Array(bits.buffer));
 }
 
 export function uploadParams(gpu: Gpu, tokens: number, position = 0, first = 0): GPUBuffer {

@@ -10,6 +10,8 @@ export interface Tuning {
   readonly rowLanes: number;
   /** Invocations of a workgroup in matrix and elementwise kernels. */
   readonly workgroup: number;
+  /** How A and B of the adapter are kept in f32; f16 keeps halves. */
+  readonly factors: FactorType;
   /** How adapter_down is cut: most lanes for four of its few rows, invocations of a workgroup. */
   readonly adapterDown: { readonly lanes: number; readonly workgroup: number };
   /** Lanes that an attention workgroup aims at. */
@@ -25,6 +27,13 @@ export interface Tuning {
   /** Largest buffer of weights; a larger matrix is cut into several. At most WebGPU's default. */
   readonly weightBytes: number;
 }
+
+/**
+ * The package's halves as they are, or 16-bit integers with a unit for each component of the rank:
+ * without shader-f16, drivers in software take longer over a half than over its product. `packFactor`
+ * says what integers lose.
+ */
+export type FactorType = 'halves' | 'integers';
 
 /** A way of running matvec_q4. */
 export interface MatvecCut {
@@ -46,6 +55,7 @@ export const softwareTuning: Tuning = {
   matvec: { lanes: 1, workgroup: 16, subgroup: 1, int8: false },
   rowLanes: 1,
   workgroup: 16,
+  factors: 'integers',
   adapterDown: { lanes: 2, workgroup: 4 }, // small workgroups: all cores have some of the few rows
   attentionLanes: 16,
   attentionSlices: 1,
@@ -59,6 +69,7 @@ export const gpuTuning: Tuning = {
   matvec: { lanes: 32, workgroup: 64, subgroup: 1, int8: false },
   rowLanes: 32,
   workgroup: 64,
+  factors: 'halves',
   adapterDown: { lanes: 32, workgroup: 64 },
   attentionLanes: 128,
   attentionSlices: 16,

@@ -14,11 +14,13 @@ vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
 
 /**
  * How far the engine may be from PyTorch. Hidden states: part of the largest value of the layer;
- * logits: their own unit. f32 differs in the order of sums only; f16 stores what flows between
- * kernels, and keys and values, with 11 bits.
+ * logits: their own unit. f32 differs in the order of sums only, with integers of A and B also by
+ * what these round, which is most where an adapter weighs as much as its base, as in tiny-qwen3; f16
+ * stores what flows between kernels, and keys and values, with 11 bits.
  */
 const tolerance = {
   f32: { hidden: 5e-6, logits: 5e-5, gates: 2e-6 },
+  integers: { hidden: 5e-5, logits: 4e-4, gates: 5e-6 },
   f16: { hidden: 2e-3, logits: 3e-2, gates: 1e-3 },
 };
 
@@ -110,7 +112,8 @@ describe.each(packages)('%s', (name, tasks) => {
 
   describe.each(gpuCases)('in $title', async (setting) => {
     const model = await openModel(name, setting);
-    const allowed = tolerance[setting.variant];
+    const integers = setting.variant === 'f32' && setting.tuning.factors === 'integers';
+    const allowed = tolerance[integers ? 'integers' : setting.variant];
 
     it.each(Object.keys(golden.tasks))(
       '%s is what PyTorch computed, layer by layer',

@@ -4,7 +4,8 @@ import { createAdapterUp } from '../gpu/kernels/adapter_up.ts';
 import { createMatmulQ4 } from '../gpu/kernels/matmul_q4.ts';
 import { createMatvecQ4 } from '../gpu/kernels/matvec_q4.ts';
 import type { Gpu, Step } from '../gpu/gpu.ts';
-import type { Adapter, AdapterSite } from './adapter.ts';
+import type { Adapter } from './adapter.ts';
+import type { AdapterSite } from './adapter-site.ts';
 import type { State } from './state.ts';
 import type { Matrix } from './weights.ts';
 
@@ -111,7 +112,8 @@ export class LinearBuilder {
     const shape = { columns, linears, experts, rank, padded, routed, weighed };
     const bind = await createAdapterDown(gpu, shape);
     const weight = norm && { weight: norm.weight };
-    steps.push(bind({ a: site.a, x, ...weight, gates, z: state.middle }));
+    const { a, units } = site;
+    steps.push(bind({ a, x, ...weight, gates, units, z: state.middle }));
     return steps;
   }
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { tensorByName } from '../format/layout.ts';
 import { gpuTuning, softwareTuning } from '../gpu/tuning.ts';
 import { Model } from './model.ts';
 import { referenceForward } from './reference.ts';
@@ -88,6 +89,27 @@ describe('loading', () => {
     const loading = Model.load(device, merged.manifest, read);
     await expect(loading).rejects.toMatchObject({ name: 'BadPackage' });
   });
+
+  it.each(['adapter.layers.0.gate_proj.a', 'adapter.layers.1.down_proj.b'])(
+    'names the tensor of an adapter that holds an infinity, %s',
+    async (name) => {
+      const block = tensorByName(merged.manifest).get(name)?.blocks.at(-1);
+      if (block === undefined) throw new Error(`no tensor ${name}`);
+      const read = async (file: string): Promise<Uint8Array> => {
+        const bytes = new Uint8Array(await merged.read(file));
+        if (file === block.file) bytes.set([0, 0xfc], block.offset); // the half of -infinity
+        return bytes;
+      };
+      for (const tuning of [softwareTuning, gpuTuning]) {
+        const device = await openDevice({ variant: 'f32', tuning });
+        const loading = Model.load(device, merged.manifest, read);
+        await expect(loading).rejects.toMatchObject({
+          name: 'BadPackage',
+          message: expect.stringContaining(name) as string,
+        });
+      }
+    },
+  );
 
   it('says that a cache beyond the default limits does not fit', async () => {
     const device = await openDevice({ variant: 'f32', tuning: softwareTuning });

@@ -64,7 +64,34 @@ class ShardWriter {
   add(name: string, dtype: TensorInfo['dtype'], shape: [number, number?], scale: number): void {
     const [rows, columns = 1] = shape;
     const numbers = testNumbers(rows * columns, name.length + this.values.size);
-    const values = numbers.map((value) => value * scale + (columns === 1 ? 1 : 0));
+    this.#write(
+      name,
+      dtype,
+      shape,
+      numbers.map((value) => value * scale + (columns === 1 ? 1 : 0)),
+    );
+  }
+
+  /** A or B of an adapter: its numbers are within a factor of 16, so that integers keep them all. */
+  addFactor(name: string, shape: [number, number], scale: number): void {
+    const numbers = testNumbers(shape[0] * shape[1], name.length + this.values.size);
+    const even = (value: number): number =>
+      Math.sign(value) * (0.1 + Math.abs(value) / (1 + Math.abs(value)));
+    this.#write(
+      name,
+      'f16',
+      shape,
+      numbers.map((value) => even(value) * scale),
+    );
+  }
+
+  #write(
+    name: string,
+    dtype: TensorInfo['dtype'],
+    shape: [number, number?],
+    values: Float32Array<ArrayBuffer>,
+  ): void {
+    const [rows, columns = 1] = shape;
     const blocks = [];
     const kept = new Float32Array(values.length);
     for (let from = 0; from < rows; from += this.#blockRows) {
@@ -237,8 +264,8 @@ function addAdapter(
     for (const [target, { path, tensor, rows, columns }] of Object.entries(hostsOf(config))) {
       if (!targets.includes(target)) continue;
       const name = `adapter.layers.${i}.${target}`;
-      shard.add(`${name}.a`, 'f16', [experts * rank, columns], 0.02);
-      shard.add(`${name}.b`, 'f16', [rows[1] - rows[0], experts * rank], 0.02);
+      shard.addFactor(`${name}.a`, [experts * rank, columns], 0.5);
+      shard.addFactor(`${name}.b`, [rows[1] - rows[0], experts * rank], 0.5);
       if (routed) shard.add(`${name}.router`, 'f16', [experts - 1, columns], 0.05);
       linears.push({
         linear: `layers.${i}.${path}`,

@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
   asElem,
-  asHalf,
   gpuCases,
   openTestGpu,
   runSteps,
@@ -9,7 +8,7 @@ import {
   testNumbers,
   upload,
   uploadElem,
-  uploadHalf,
+  uploadFactor,
   worstError,
 } from '../testing.ts';
 import { createAdapterDown } from './adapter_down.ts';
@@ -26,10 +25,10 @@ describe.each(gpuCases)('adapter_down in $title', async (setting) => {
     [1, 96, 3, 3, 3, 12, false, true],
     [3, 320, 1, 4, 8, 32, false, true],
   ])(
-    'is gates * (A x), T=%i K=%i S=%i E=%i R=%i P=%i, routed: %s, weighed: %s',
+    'is gates * units * (A x), T=%i K=%i S=%i E=%i R=%i P=%i, routed: %s, weighed: %s',
     async (tokens, columns, linears, experts, rank, padded, routed, weighed) => {
       const rows = linears * experts * rank;
-      const a = asHalf(testNumbers(rows * columns, 1));
+      const a = uploadFactor(gpu, testNumbers(rows * columns, 1), rows, 'rows');
       const numbers = testNumbers(tokens * columns, 2);
       const x = weighed ? numbers : asElem(gpu, numbers);
       const weight = testNumbers(columns, 4);
@@ -38,16 +37,17 @@ describe.each(gpuCases)('adapter_down in $title', async (setting) => {
       const shape = { columns, linears, experts, rank, padded, routed, weighed };
       const bind = await createAdapterDown(gpu, shape);
       const step = bind({
-        a: uploadHalf(gpu, a),
+        a: a.buffer,
         x: weighed ? upload(gpu, x) : uploadElem(gpu, x),
         weight: upload(gpu, weight),
         gates: upload(gpu, gates),
+        units: upload(gpu, a.units),
         z,
       });
       const actual = await runSteps(gpu, [step], tokens, z, tokens * linears * padded);
       const plain = { tokens, rows, columns, from: 0, outputs: rows, add: false };
       const input = x.map((value, i) => value * (weighed ? (weight[i % columns] ?? 0) : 1));
-      const product = matrixReference(a, input, new Float32Array(tokens * rows), plain);
+      const product = matrixReference(a.kept, input, new Float32Array(tokens * rows), plain);
       const expected = new Float64Array(actual.length); // padding stays zero
       const sizes = new Float64Array(actual.length);
       for (let t = 0; t < tokens; t++) {

@@ -13,14 +13,15 @@ export interface AdapterDownShape {
 }
 
 export interface AdapterDownBuffers {
-  readonly a: GPUBuffer; // f16 [S * E * R, K]
+  readonly a: GPUBuffer; // factor4 [S * E * R, K]
   readonly x: GPUBuffer; // elem [T, K]; weighed: f32
   readonly weight?: GPUBuffer; // f32 [K] of the norm
   readonly gates: GPUBuffer | GPUBufferBinding; // f32 [S, E], routed: [T, S, E]; alpha / r folded in
+  readonly units: GPUBuffer; // f32 [S * E * R], of A's rows times B's columns
   readonly z: GPUBuffer; // f32 [T, S, P]
 }
 
-/** z = gates * (A x): the low-rank middle of every expert, gated. */
+/** z = gates * units * (A x): the low-rank middle of every expert, gated. */
 export async function createAdapterDown(
   gpu: Gpu,
   { columns, linears, experts, rank, padded, routed, weighed = false }: AdapterDownShape,
@@ -47,7 +48,8 @@ export async function createAdapterDown(
   );
   const grid = gridOf(Math.ceil(teams / (WG / LANES)));
   // A binding needs a buffer also where the shader does not read it.
-  return ({ a, x, weight = a, gates, z }) => kernel.bind([a, x, weight, gates, z], grid);
+  return ({ a, x, weight = a, gates, units, z }) =>
+    kernel.bind([a, x, weight, gates, units, z], grid);
 }
 
 /** The smallest power of two that holds all lanes, at most `most`: one without rows computes all the same. */

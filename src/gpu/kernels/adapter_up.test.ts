@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import {
-  asHalf,
   gpuCases,
   openTestGpu,
   runSteps,
   sumPart,
   testNumbers,
+  timesUnits,
   upload,
-  uploadHalf,
+  uploadFactor,
   worstError,
 } from '../testing.ts';
 import { createAdapterUp } from './adapter_up.ts';
@@ -27,17 +27,17 @@ describe.each(gpuCases)('adapter_up in $title', async (setting) => {
   it.each(sizes)(
     'adds B z, T=%i P=%i, %i rows from %i, linears at %j, %i of them, width %i',
     async (tokens, padded, rows, from, starts, linears, outputs) => {
-      const b = asHalf(testNumbers(rows * padded, 1));
+      const b = uploadFactor(gpu, testNumbers(rows * padded, 1), padded, 'columns');
       const z = testNumbers(tokens * linears * padded, 2);
       const before = testNumbers(tokens * outputs, 3);
       const y = upload(gpu, before);
       const shape = { padded, rows, from, starts, linears, outputs };
       const bind = await createAdapterUp(gpu, shape);
-      const step = bind({ b: uploadHalf(gpu, b), z: upload(gpu, z), y });
+      const step = bind({ b: b.buffer, z: upload(gpu, timesUnits(z, b)), y });
       const actual = await runSteps(gpu, [step], tokens, y, tokens * outputs);
       const values = Float64Array.from(before);
       const sizes = values.map(Math.abs);
-      adapterReference(b, z, shape, { values, sizes });
+      adapterReference(b.kept, z, shape, { values, sizes });
       expect(worstError(actual, values, sumPart, sizes)).toBeLessThan(1);
     },
   );

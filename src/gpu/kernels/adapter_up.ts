@@ -7,7 +7,7 @@ export interface AdapterUpShape extends AdapterRows {
 }
 
 export interface AdapterUpBuffers {
-  readonly b: GPUBuffer; // f16 [rows, P]
+  readonly b: GPUBuffer; // factor4 [rows, P]
   readonly z: GPUBuffer; // f32 [T, linears, P]
   readonly y: GPUBuffer; // f32 [T, outputs]
 }

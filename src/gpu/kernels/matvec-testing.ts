@@ -2,15 +2,15 @@ import { packQ4, quantizedBlock, unpackQ4 } from '../../format/dtype.ts';
 import type { Gpu } from '../gpu.ts';
 import {
   asElem,
-  asHalf,
   elemPart,
   runSteps,
   runStepsElem,
   sumPart,
   testNumbers,
+  timesUnits,
   upload,
   uploadElem,
-  uploadHalf,
+  uploadFactor,
   worstError,
 } from '../testing.ts';
 import { createMatvecQ4, type AdapterRows } from './matvec_q4.ts';
@@ -113,13 +113,20 @@ export async function fusedError(gpu: Gpu, shape: Fused): Promise<number> {
   const packed = packQ4(testNumbers(rows * columns, 1), rows, columns);
   // Sizes at which eps matters, and at which silu is neither 0 nor its argument.
   const numbers = testNumbers(tokens * columns, 2).map((value) => value / (normed ? 30 : 900));
+  const padded = adapter?.padded ?? 4;
+  const factor = uploadFactor(
+    gpu,
+    testNumbers((adapter?.rows ?? 1) * padded, 4),
+    padded,
+    'columns',
+  );
   const inputs = {
     w: unpackQ4(packed, rows, columns),
     x: normed ? numbers : asElem(gpu, numbers),
     norm: testNumbers(columns, 3).map((value) => value / 20),
-    b: asHalf(testNumbers((adapter?.rows ?? 1) * (adapter?.padded ?? 4), 4)),
+    b: factor.kept,
     // silu multiplies two of these sums: f16 must be able to hold that.
-    z: testNumbers(tokens * (adapter?.linears ?? 1) * (adapter?.padded ?? 4), 5).map((value) =>
+    z: testNumbers(tokens * (adapter?.linears ?? 1) * padded, 5).map((value) =>
       silu ? value / 50 : value,
     ),
     before: silu ? new Float32Array(tokens * outputs) : testNumbers(tokens * outputs, 6),
@@ -131,8 +138,8 @@ export async function fusedError(gpu: Gpu, shape: Fused): Promise<number> {
     weights: upload(gpu, quantizedBlock('q4', packed, rows, columns)),
     x: normed ? upload(gpu, inputs.x) : uploadElem(gpu, inputs.x),
     norm: upload(gpu, inputs.norm),
-    b: uploadHalf(gpu, inputs.b),
-    z: upload(gpu, inputs.z),
+    b: factor.buffer,
+    z: upload(gpu, timesUnits(inputs.z, factor)),
     y,
   });
   const count = tokens * (silu ? rows / 2 : outputs);

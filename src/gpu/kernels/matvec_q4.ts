@@ -41,7 +41,7 @@ export interface MatvecQ4Buffers {
   readonly weights: GPUBuffer; // q4 [N, K]
   readonly x: GPUBuffer; // elem [T, K]; with a norm f32
   readonly norm?: GPUBuffer; // f32 [K], weight of the norm
-  readonly b?: GPUBuffer; // f16 [rows of B, P]
+  readonly b?: GPUBuffer; // factor4 [rows of B, P]
   readonly z?: GPUBuffer; // f32 [T, linears, P]; with a norm that of adapter_down with the same norm
   readonly y: GPUBuffer; // f32 [T, outputs]; with silu elem [T, N/2]
 }
