@@ -128,6 +128,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: 'let end = min(begin + length, max(params.position, 1) - 1);',
   },
   {
+    kernel: 'attention_decode',
+    what: 'the query of the first head for the second of a team',
+    find: 'sums[1] += query[DH / 4 + i] * four;',
+    replace: 'sums[1] += query[i] * four;',
+  },
+  {
     kernel: 'attention_combine',
     what: 'slices are not brought to one largest score',
     find: 'let share = exp(slices[row + columns].x - largest);',

@@ -16,6 +16,8 @@ export interface Tuning {
   readonly adapterDown: { readonly lanes: number; readonly workgroup: number };
   /** Lanes that an attention workgroup aims at. */
   readonly attentionLanes: number;
+  /** Most query heads, 1 to 4, of a decode workgroup that share the keys and values it reads. */
+  readonly attentionTeam: number;
   /** Most slices of the cache that one token's attention is cut into, beside its heads. */
   readonly attentionSlices: number;
   /** Passes of at least this many tokens use matmul_q4; shorter ones walk tokens with matvec_q4. */
@@ -58,6 +60,7 @@ export const softwareTuning: Tuning = {
   factors: 'integers',
   adapterDown: { lanes: 2, workgroup: 4 }, // small workgroups: all cores have some of the few rows
   attentionLanes: 16,
+  attentionTeam: 4,
   attentionSlices: 1,
   matmulFrom: Infinity,
   chunk: 16,
@@ -72,6 +75,7 @@ export const gpuTuning: Tuning = {
   factors: 'halves',
   adapterDown: { lanes: 32, workgroup: 64 },
   attentionLanes: 128,
+  attentionTeam: 1, // more of them read less, and leave fewer workgroups: to be measured
   attentionSlices: 16,
   matmulFrom: 8,
   chunk: 64,

@@ -35,6 +35,8 @@ export async function createAttentionDecode(
 ): Promise<(buffers: AttentionDecodeBuffers) => Step> {
   const columns = headDim / 4;
   const parts = Math.max(1, Math.floor(gpu.tuning.attentionLanes / columns));
+  const sharing = heads / kvHeads;
+  const teams = Math.ceil(sharing / gpu.tuning.attentionTeam);
   const kernel = await gpu.kernel(
     'attention_decode',
     wgsl,
@@ -47,11 +49,12 @@ export async function createAttentionDecode(
       TURN: Number(rotary),
       SCALES: scales,
       SLICES: slices,
+      TEAM: Math.ceil(sharing / teams),
       LANES: columns * parts,
     },
     { output: slices === 1 ? 'elem' : 'f32', cache: scales > 0 ? 'int8' : 'elem' },
   );
-  const grid = gridOf(heads * slices);
+  const grid = gridOf(kvHeads * teams * slices);
   return ({ params, qkv, bias, weight, angles, slopes, keys, values, y }) =>
     // A binding needs a buffer also where the shader does not read it.
     kernel.bind([params, qkv, bias, weight, angles ?? slopes, slopes, keys, values, y], grid);
