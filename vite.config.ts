@@ -37,6 +37,19 @@ const plantedBug: Plugin = {
   },
 };
 
+/** Shaders ship without comments. Their lines stay, since compiler messages name them. */
+const bareShaders = (): Plugin => ({
+  name: 'bare-shaders',
+  apply: 'build',
+  enforce: 'pre',
+  async load(id) {
+    const [path = '', query] = id.split('?');
+    if (!path.endsWith('.wgsl') || query !== 'raw') return null;
+    const text = await readFile(path, 'utf8');
+    return `export default ${JSON.stringify(text.replace(/ *\/\/.*$/gm, ''))}`;
+  },
+});
+
 /** Who holds the rights to packages that come without their licence, as their repositories say. */
 const holders: Readonly<Record<string, string>> = { 'onnxruntime-web': 'Microsoft Corporation' };
 
@@ -179,7 +192,7 @@ export default defineConfig({
     licences.inPage,
     ...(process.env['VITEST'] ? [plantedBug] : [pwa]),
   ],
-  worker: { format: 'es', rolldownOptions, plugins: () => [licences.inWorker()] },
+  worker: { format: 'es', rolldownOptions, plugins: () => [bareShaders(), licences.inWorker()] },
   build: {
     target: 'es2023',
     chunkSizeWarningLimit: 300,
