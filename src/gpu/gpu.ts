@@ -42,7 +42,7 @@ export class Gpu {
   readonly cache: CacheType;
   readonly tuning: Tuning;
   readonly factors: FactorType;
-  /** Bytes of a value whose type the prelude sets: activations, KV cache, adapters. */
+  /** Bytes of a value whose type the prelude sets: activations, KV cache. */
   readonly elemBytes: number;
   readonly #owner: GpuDevice;
   readonly #modules = new Map<string, Promise<GPUShaderModule>>();
