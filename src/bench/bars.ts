@@ -29,6 +29,7 @@ export function pageBars(rows: readonly Row[]): Bar[] {
   if (!rows.some(({ peerName }) => peerName?.startsWith('ORT WebGPU') === true)) return rest;
   return [
     atLeast('matrices of one token, of ORT WebGPU', against(/^matmuls alone, one token/), 8),
+    atLeast('matrices of 64 tokens, of ORT WebGPU', against(/^matmuls alone, 64 tokens/), 1.5),
     atLeast('prefill of a prompt, of ORT WebGPU', against(/^prefill of/), 1.5),
     ...rest,
   ];

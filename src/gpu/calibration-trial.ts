@@ -28,6 +28,7 @@ export class Trial {
   readonly #gpu: Gpu;
   readonly #columns: number;
   readonly #rows: number;
+  readonly #params: GPUBuffer;
   readonly #weights: GPUBuffer;
   readonly #x: GPUBuffer;
   readonly #norm: GPUBuffer;
@@ -48,6 +49,7 @@ export class Trial {
     this.#gpu = new Gpu(owner);
     this.#columns = columns;
     this.#rows = Math.min(rows, fitting);
+    this.#params = this.#gpu.params('trial params');
     this.#weights = this.#gpu.storage('trial weights', this.#rows * rowBytes);
     this.#x = this.#gpu.storage('trial x', columns * 4);
     this.#norm = this.#gpu.storage('trial norm', columns * 4);
@@ -72,7 +74,13 @@ export class Trial {
     const [columns, rows] = [this.#columns, this.#rows];
     const shape = { columns, rows, from: 0, outputs: rows, add: false };
     const bind = await createMatvecQ4(gpu, shape, { normEps: EPS, silu: true });
-    const step = bind({ weights: this.#weights, x: this.#x, norm: this.#norm, y: this.#y });
+    const step = bind({
+      params: this.#params,
+      weights: this.#weights,
+      x: this.#x,
+      norm: this.#norm,
+      y: this.#y,
+    });
     const run = async (times: number): Promise<number> => {
       const start = performance.now();
       const encoder = this.#gpu.device.createCommandEncoder();

@@ -55,6 +55,7 @@ const kernels: Record<string, (gpu: Gpu) => Promise<unknown>> = {
   matvec_q4: async (gpu) => {
     await createMatvecQ4(gpu, matrix);
     await createMatvecQ4(gpu, { ...matrix, rows: 27392, from: 0, add: false }, fusion);
+    await createMatvecQ4(gpu, matrix, { adapter: rows, several: true });
   },
   subgroup_probe: (gpu) => createSubgroupProbe(gpu),
   matvec_q8: (gpu) => createMatvecQ8(gpu, matrix),

@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { requestGpu } from './device.ts';
 import { Gpu } from './gpu.ts';
 import { gpuCases, openNullGpu, openTestGpu, testDriver } from './testing.ts';
-import { gpuTuning, lanesFor, softwareTuning, tuningFor } from './tuning.ts';
+import { gpuTuning, lanesFor, mesaTuning, softwareTuning, tuningFor } from './tuning.ts';
 
 const options = { title: '', variant: 'f32', tuning: softwareTuning } as const;
 
@@ -126,7 +126,7 @@ describe('tuning', () => {
   it.each([
     [{ isFallbackAdapter: true }, softwareTuning],
     [{ vendor: 'google', architecture: 'swiftshader' }, softwareTuning],
-    [{ vendor: 'mesa', description: 'llvmpipe (LLVM 15.0.6, 256 bits)' }, softwareTuning],
+    [{ vendor: 'mesa', description: 'llvmpipe (LLVM 15.0.6, 256 bits)' }, mesaTuning],
     [{ vendor: 'nvidia', architecture: 'hopper' }, gpuTuning],
     [{ vendor: 'arm', architecture: 'valhall' }, gpuTuning],
     [{}, gpuTuning],

@@ -16,7 +16,7 @@ export interface PlantedBug {
 
 /** A sum rounded to f16 after every step, as an f16 accumulator would. */
 const HALVED =
-  'vec4f(unpack2x16float(pack2x16float(sums.xy)), unpack2x16float(pack2x16float(sums.zw)))';
+  'vec4f(unpack2x16float(pack2x16float(sums[0].xy)), unpack2x16float(pack2x16float(sums[0].zw)))';
 
 export const plantedBugs: readonly PlantedBug[] = [
   {
@@ -28,8 +28,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'matvec_q4',
     what: 'f16 accumulator',
-    find: 'sums += scales * (products - offset);',
-    replace: `sums += scales * (products - offset); sums = ${HALVED};`,
+    find: 'sums[0] += scales * group_product(q, token, g * 8);',
+    replace: `sums[0] += scales * group_product(q, token, g * 8); sums[0] = ${HALVED};`,
   },
   {
     kernel: 'matvec_q4',
@@ -46,8 +46,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'matvec_q4',
     what: 'the adapter is not divided by rms(x)',
-    find: 'sums += adapted(row, group.z, lane % LANES);',
-    replace: 'sums += adapted(row, group.z, lane % LANES) / factor;',
+    find: 'sums += adapted(row, first, lane % LANES);',
+    replace: 'sums += adapted(row, first, lane % LANES) * (1 / factor);',
   },
   {
     kernel: 'matvec_q4',
@@ -60,6 +60,18 @@ export const plantedBugs: readonly PlantedBug[] = [
     what: 'zero point of 7',
     find: 'let offset = 8 * dot',
     replace: 'let offset = 7 * dot',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'the second token of two gets the adapter of the first',
+    find: 'adapted_four(four, source + LINEARS * (P / 4) + j)',
+    replace: 'adapted_four(four, source + j)',
+  },
+  {
+    kernel: 'matvec_q4',
+    what: 'the second token of two is written where a pass has none',
+    find: 'if (first + 1 < params.tokens) {',
+    replace: 'if (first < params.tokens) {',
   },
   {
     kernel: 'matvec_q8',

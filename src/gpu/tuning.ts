@@ -6,6 +6,8 @@
 export interface Tuning {
   /** How matvec_q4, nearly all of a decode step, is cut; `calibrate` chooses it by measurement. */
   readonly matvec: MatvecCut;
+  /** Tokens, 1 or 2, that an invocation of matvec_q4 takes of several, where it shares no row. */
+  readonly matvecTokens: number;
   /** Most lanes that share the rows of a matrix; 1 needs no barrier. */
   readonly rowLanes: number;
   /** Invocations of a workgroup in matrix and elementwise kernels. */
@@ -55,6 +57,7 @@ const defaultBinding = 128 << 20;
 /** Measured on SwiftShader and Mesa lavapipe: lanes and tiles in workgroup memory only cost. */
 export const softwareTuning: Tuning = {
   matvec: { lanes: 1, workgroup: 16, subgroup: 1, int8: false },
+  matvecTokens: 2,
   rowLanes: 1,
   workgroup: 16,
   factors: 'integers',
@@ -68,8 +71,12 @@ export const softwareTuning: Tuning = {
   weightBytes: defaultBinding,
 };
 
+/** Mesa unpacks weights so quickly that a second token in an invocation only costs registers. */
+export const mesaTuning: Tuning = { ...softwareTuning, matvecTokens: 1 };
+
 export const gpuTuning: Tuning = {
   matvec: { lanes: 32, workgroup: 64, subgroup: 1, int8: false },
+  matvecTokens: 1,
   rowLanes: 32,
   workgroup: 64,
   factors: 'halves',
@@ -85,13 +92,17 @@ export const gpuTuning: Tuning = {
 
 /** The cut for an adapter. */
 export function tuningFor(info: GPUAdapterInfo): Tuning {
-  return isSoftware(info) ? softwareTuning : gpuTuning;
+  if (!isSoftware(info)) return gpuTuning;
+  return /llvmpipe|lavapipe/.test(namesOf(info)) ? mesaTuning : softwareTuning;
 }
 
 /** Whether an adapter is a driver in software: they call themselves fallback, or by their names. */
 export function isSoftware(info: GPUAdapterInfo): boolean {
-  const names = `${info.vendor} ${info.architecture} ${info.description}`.toLowerCase();
-  return info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software/.test(names);
+  return info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software/.test(namesOf(info));
+}
+
+function namesOf({ vendor, architecture, description }: GPUAdapterInfo): string {
+  return `${vendor} ${architecture} ${description}`.toLowerCase();
 }
 
 /**

@@ -26,7 +26,7 @@ export interface ForwardParts {
   readonly state: State;
 }
 
-/** Tokens of a pass: one; some, which matrices walk one by one; or many, taken in tiles. */
+/** Tokens of a pass: one; some, which matrices walk by ones or twos; or many, taken in tiles. */
 type Length = 'one' | 'some' | 'many';
 
 /** How a pass is made: the same for all its layers. */
@@ -127,6 +127,7 @@ class LayerBuilder {
     this.#kind = kind;
     this.#linears = new LinearBuilder(parts, {
       tiles: kind.length === 'many',
+      several: kind.length === 'some',
       routed: kind.routed,
     });
   }

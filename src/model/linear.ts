@@ -23,7 +23,8 @@ export interface Linear {
 }
 
 export interface LinearKind {
-  readonly tiles: boolean; // by matmul_q4, for many tokens, instead of token by token
+  readonly tiles: boolean; // by matmul_q4, for many tokens
+  readonly several: boolean; // tokens in a pass, where they are few
   readonly routed: boolean; // gates from the router instead of from the task
 }
 
@@ -61,10 +62,12 @@ export class LinearBuilder {
     const { parts, columns, rows: outputs } = linear.matrix;
     const fusion = {
       silu,
+      several: this.#kind.several,
       ...(norm && { normEps: norm.eps }),
       ...(site && { adapter: site.rows }),
     };
     const bound = {
+      params: state.params,
       x,
       y,
       ...(norm && { norm: norm.weight }),

@@ -23,7 +23,7 @@ export async function createMatmuls(owner: GpuDevice, manifest: Manifest): Promi
   const up = gpu.storage('up', MOST_TOKENS * mlpWidth * 4);
   const down = gpu.storage('down', MOST_TOKENS * width * 4);
   const staging = gpu.staging('product', MOST_TOKENS * width * 4);
-  const steps = { matvec: [] as Step[], matmul: [] as Step[] };
+  const steps = { one: [] as Step[], some: [] as Step[], many: [] as Step[] };
   for (let i = 0; i < MATMUL_PAIRS; i++) {
     const sides = [
       { tensor: `layers.${i}.gate_up`, rows: mlpWidth, columns: width, x: narrow, y: up },
@@ -32,8 +32,10 @@ export async function createMatmuls(owner: GpuDevice, manifest: Manifest): Promi
     for (const { tensor, rows, columns, x, y } of sides) {
       const weights = await upload(gpu, manifest, tensor, rows);
       const shape = { columns, rows, from: 0, outputs: rows, add: false };
-      steps.matvec.push((await createMatvecQ4(gpu, shape))({ weights, x, y }));
-      steps.matmul.push((await createMatmulQ4(gpu, shape))({ params, weights, x, y }));
+      const bound = { params, weights, x, y };
+      steps.one.push((await createMatvecQ4(gpu, shape))(bound));
+      steps.some.push((await createMatvecQ4(gpu, shape, { several: true }))(bound));
+      steps.many.push((await createMatmulQ4(gpu, shape))(bound));
     }
   }
   return async (tokens, repetitions) => {
@@ -41,7 +43,8 @@ export async function createMatmuls(owner: GpuDevice, manifest: Manifest): Promi
     queue.writeBuffer(params, 0, Uint32Array.of(tokens, 0, 0, 0));
     queue.writeBuffer(narrow, 0, elements(gpu, matmulInput(tokens, width)));
     queue.writeBuffer(wide, 0, elements(gpu, matmulInput(tokens, mlpWidth)));
-    const chosen = tokens >= gpu.tuning.matmulFrom ? steps.matmul : steps.matvec;
+    const few = tokens === 1 ? steps.one : steps.some;
+    const chosen = tokens >= gpu.tuning.matmulFrom ? steps.many : few;
     // Chunks take the same rows: what comes out is that of one.
     const product = new Float32Array(Math.min(gpu.tuning.chunk, tokens) * width);
     const ms: number[] = [];

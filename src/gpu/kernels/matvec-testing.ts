@@ -11,6 +11,7 @@ import {
   upload,
   uploadElem,
   uploadFactor,
+  uploadParams,
   worstError,
 } from '../testing.ts';
 import { createMatvecQ4, type AdapterRows } from './matvec_q4.ts';
@@ -132,9 +133,15 @@ export async function fusedError(gpu: Gpu, shape: Fused): Promise<number> {
     before: silu ? new Float32Array(tokens * outputs) : testNumbers(tokens * outputs, 6),
   };
   const y = upload(gpu, inputs.before);
-  const fusion = { silu, ...(normed && { normEps: eps }), ...(adapter && { adapter }) };
+  const fusion = {
+    silu,
+    several: true,
+    ...(normed && { normEps: eps }),
+    ...(adapter && { adapter }),
+  };
   const bind = await createMatvecQ4(gpu, { columns, rows, from, outputs, add }, fusion);
   const step = bind({
+    params: uploadParams(gpu, tokens),
     weights: upload(gpu, quantizedBlock('q4', packed, rows, columns)),
     x: normed ? upload(gpu, inputs.x) : uploadElem(gpu, inputs.x),
     norm: upload(gpu, inputs.norm),

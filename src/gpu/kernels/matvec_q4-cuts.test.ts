@@ -8,6 +8,7 @@ import {
   runSteps,
   testNumbers,
   upload,
+  uploadParams,
   worstError,
 } from '../testing.ts';
 import { gpuTuning } from '../tuning.ts';
@@ -53,7 +54,9 @@ describe('activations of 8 bits', async () => {
     const y = gpu.storage('test', rows * 4);
     const bind = await createMatvecQ4(gpu, { columns, rows, from: 0, outputs: rows, add: false });
     const weights = upload(gpu, quantizedBlock('q4', packed, rows, columns));
-    const actual = await runSteps(gpu, [bind({ weights, x: upload(gpu, x), y })], 1, y, rows);
+    const params = uploadParams(gpu, 1);
+    const step = bind({ params, weights, x: upload(gpu, x), y });
+    const actual = await runSteps(gpu, [step], 1, y, rows);
     const w = unpackQ4(packed, rows, columns);
     const terms = Array.from({ length: rows }, (_, n) =>
       Array.from(x, (value, k) => value * (w[n * columns + k] ?? 0)),

@@ -35,9 +35,12 @@ export interface MatvecQ4Fusion {
   readonly adapter?: AdapterRows;
   /** y[n] = silu(row n) * row (n + N/2) instead of all rows: elem [T, N/2]. */
   readonly silu?: boolean;
+  /** For passes of several tokens: an invocation takes as many as the tuning says. Not with a norm. */
+  readonly several?: boolean;
 }
 
 export interface MatvecQ4Buffers {
+  readonly params: GPUBuffer;
   readonly weights: GPUBuffer; // q4 [N, K]
   readonly x: GPUBuffer; // elem [T, K]; with a norm f32
   readonly norm?: GPUBuffer; // f32 [K], weight of the norm
@@ -47,14 +50,14 @@ export interface MatvecQ4Buffers {
 }
 
 /**
- * y[t, from + n] (+)= W[n] . norm(x[t]) + B[n] . z[t], one token at a time: for decode and for
- * short passes. What is not fused is left out.
+ * y[t, from + n] (+)= W[n] . norm(x[t]) + B[n] . z[t], a token or two at a time: for decode and
+ * for short passes. What is not fused is left out.
  * @throws RangeError for silu over an odd number of rows; Error for int8 where WGSL has no such product
  */
 export async function createMatvecQ4(
   gpu: Gpu,
   { columns, rows, from, outputs, add }: MatrixQ4Shape,
-  { normEps, adapter, silu = false }: MatvecQ4Fusion = {},
+  { normEps, adapter, silu = false, several = false }: MatvecQ4Fusion = {},
 ): Promise<(buffers: MatvecQ4Buffers) => Step> {
   if (silu && rows % 2 === 1) throw new RangeError(`gate and up need even rows, not ${rows}`);
   const { lanes, workgroup: WG, subgroup, int8 } = gpu.tuning.matvec;
@@ -63,6 +66,8 @@ export async function createMatvecQ4(
   }
   const LANES = lanesFor(lanes, columns / 32);
   const SUBGROUP = Math.min(subgroup, LANES);
+  const alone = LANES === 1 && !int8 && normEps === undefined;
+  const tokens = several && alone ? gpu.tuning.matvecTokens : 1;
   const rounds = Math.ceil(columns / 32 / mostByteGroups);
   const kernel = await gpu.kernel(
     'matvec_q4',
@@ -80,6 +85,7 @@ export async function createMatvecQ4(
       ...(adapter === undefined
         ? {}
         : { ...adapterConstants(adapter), ALIGNED: aligned(adapter, from, silu ? rows / 2 : 0) }),
+      TOKENS: tokens,
       ...(int8 ? { INT8: 1, BYTES: Math.ceil(columns / 32 / rounds) } : {}),
       LANES,
       SUBGROUP,
@@ -92,10 +98,10 @@ export async function createMatvecQ4(
       dot8: int8,
     },
   );
-  const grid = gridOf(Math.ceil(rows / (silu ? 8 : 4) / (WG / LANES)));
+  const grid = gridOf(Math.ceil(rows / (silu ? 8 : 4) / (WG / LANES)), tokens);
   // A binding needs a buffer also where the shader does not read it.
-  return ({ weights, x, norm = weights, b = weights, z = weights, y }) =>
-    kernel.bind([weights, x, norm, b, z, y], grid);
+  return ({ params, weights, x, norm = weights, b = weights, z = weights, y }) =>
+    kernel.bind([params, weights, x, norm, b, z, y], grid);
 }
 
 /** 1 where a team's four rows always belong to the same linear. */
