@@ -37,7 +37,7 @@ const plantedBug: Plugin = {
   },
 };
 
-/** Shaders ship without comments. Their lines stay, since compiler messages name them. */
+/** Shaders ship without comments and indentation. Their lines stay, since compiler messages name them. */
 const bareShaders = (): Plugin => ({
   name: 'bare-shaders',
   apply: 'build',
@@ -46,7 +46,7 @@ const bareShaders = (): Plugin => ({
     const [path = '', query] = id.split('?');
     if (!path.endsWith('.wgsl') || query !== 'raw') return null;
     const text = await readFile(path, 'utf8');
-    return `export default ${JSON.stringify(text.replace(/ *\/\/.*$/gm, ''))}`;
+    return `export default ${JSON.stringify(text.replace(/^ +| *\/\/.*$/gm, ''))}`;
   },
 });
 
