@@ -21,6 +21,7 @@ interface OutputFlags {
 interface NodeFlags extends OutputFlags {
   readonly variant: 'auto' | 'f32' | 'f16';
   readonly cache: 'elem' | 'int8';
+  readonly int8: boolean;
   readonly steps: number;
   readonly contexts: readonly number[];
 }
@@ -94,7 +95,8 @@ function addNodeOptions(to: Command, contexts: readonly number[]): void {
       new Option('--cache <type>', 'keys and values as activations are, or in 8 bits')
         .choices(['elem', 'int8'])
         .default('elem'),
-    );
+    )
+    .option('--int8', 'let activations be 8-bit integers where that measures faster', false);
   addOutputOptions(to);
 }
 

@@ -59,7 +59,7 @@ export type Answered = Omit<
 
 /** Computes what the KV cache does not hold of the prompt, then one token after the other. */
 export async function answer(session: Session, plan: AnswerPlan): Promise<Answered> {
-  const { logits, ...prefilled } = await prefill(session, plan);
+  const { logits, ...prefilled } = await prefill(session, plan, plan.prompt);
   const decoded = await decode(session, plan, logits);
   return {
     ...prefilled,
@@ -69,21 +69,28 @@ export async function answer(session: Session, plan: AnswerPlan): Promise<Answer
   };
 }
 
-async function prefill(session: Session, plan: AnswerPlan): Promise<Prefilled> {
-  try {
-    return await compute(session, plan, plan.prompt);
-  } catch (error) {
-    await plan.recover(error);
-    return compute(session, plan, plan.prompt);
+/** `compute`, on one backend after the other for as long as there is another. */
+async function prefill(
+  session: Session,
+  plan: AnswerPlan,
+  sequence: readonly number[],
+): Promise<Prefilled> {
+  for (;;) {
+    try {
+      return await compute(session, plan, sequence);
+    } catch (error) {
+      await plan.recover(error);
+    }
   }
 }
 
 /** Logits after these tokens; computes those that the cache does not hold. */
 async function compute(
   session: Session,
-  { backend: current, prefix, onEvent, signal, expectedRate }: AnswerPlan,
+  plan: AnswerPlan,
   sequence: readonly number[],
 ): Promise<Prefilled> {
+  const { backend: current, prefix, onEvent, signal, expectedRate } = plan;
   const backend = current();
   const reusedTokens = session.reusable(sequence);
   const start = performance.now();
@@ -106,6 +113,7 @@ async function compute(
         onProgress: (done) => {
           onProgress(before + done);
         },
+        read: !choosesItself(plan, backend),
         ...(signal === undefined ? {} : { signal }),
       });
       from = to;
@@ -157,7 +165,7 @@ async function decode(
         chooser = null; // it has ended by itself
         await plan.recover(error);
         // Logits as they were before the error, from another backend; null where it was stopped.
-        const { logits } = await compute(session, plan, [...prompt, ...tokens]);
+        const { logits } = await prefill(session, plan, [...prompt, ...tokens]);
         chooser = chooserOf(plan, { tokens, most, onStep }, logits);
         continue;
       }
@@ -184,18 +192,23 @@ async function decode(
   return { text, tokens, decodeTokensPerSecond, finish, ...asked };
 }
 
-/** On the backend where it can and nothing else has to see the logits; null where there are none. */
+/** Whether tokens are chosen where the logits are: it can, and nothing else has to see them. */
+function choosesItself({ constraint, logprobs }: AnswerPlan, backend: Backend): boolean {
+  return constraint === null && logprobs === undefined && backend.run !== undefined;
+}
+
+/** Null where there are no logits. */
 function chooserOf(
-  { backend: current, prompt, sampling, seed, constraint, logprobs }: AnswerPlan,
+  plan: AnswerPlan,
   how: Pick<ChooserParts, 'tokens' | 'most' | 'onStep'>,
   logits: Float32Array | null,
 ): Chooser | null {
   if (logits === null) return null;
-  const backend = current();
+  const { prompt, sampling, seed, constraint } = plan;
+  const backend = plan.backend();
   const parts = { backend, prompt, sampling, seed, constraint, ...how };
   const { tokens: answer, most } = how;
-  const unseen = constraint === null && logprobs === undefined;
-  const run = unseen
+  const run = choosesItself(plan, backend)
     ? backend.run?.({ sampling, seed, answer, most: most - answer.length })
     : undefined;
   return run === undefined ? new CpuChooser(parts, logits) : new RunChooser(parts, run);

@@ -8,6 +8,8 @@ export interface Backend {
   readonly variant: 'f32' | 'f16';
   /** Activations or the KV cache are rounded to 8 bits: numbers are held to what f16 may lose. */
   readonly eightBits?: boolean;
+  /** Long contexts and short passes take other kernels than a known answer does. */
+  readonly longPaths?: boolean;
   /** What computes, for a person: the GPU's name, or the CPU's runtime. */
   readonly adapterName: string;
   readonly config: Pick<ModelConfig, 'vocab' | 'capacity'>;
@@ -78,5 +80,7 @@ export interface TokenRun {
 
 export interface PrefillOptions {
   readonly signal?: AbortSignal;
+  /** False leaves the logits where `run` finds them, and what is returned says nothing. Default true. */
+  readonly read?: boolean;
   readonly onProgress?: (done: number, total: number) => void;
 }

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { KnownAnswer } from '../format/manifest.ts';
-import type { Backend } from './backend.ts';
+import type { Backend, RunPlan, TokenRun } from './backend.ts';
 import { checkKnownAnswer } from './known-answer.ts';
+import { sample } from './sampler.ts';
 
 const VOCAB = 50;
 
@@ -18,12 +19,18 @@ class TinyBackend implements Backend {
   readonly name = 'wgsl';
   variant: Backend['variant'] = 'f32';
   readonly adapterName = 'tiny';
-  readonly config = { vocab: VOCAB, capacity: 64 };
+  readonly config = { vocab: VOCAB, capacity: 160 };
   readonly tasks: string[] = [];
   prefillError = 0;
   decodeError = 0;
+  /** Added to what decode makes of more than 64 tokens. */
+  longError = 0;
+  longPaths = false;
+  /** What the backend chooses where the CPU chooses this. */
+  chosen = (token: number): number => token;
   #task = '';
   #tokens: number[] = [];
+  #last = new Float32Array(VOCAB);
 
   get position(): number {
     return this.#tokens.length;
@@ -36,7 +43,14 @@ class TinyBackend implements Backend {
 
   decode(token: number): Promise<Float32Array> {
     this.#tokens.push(token);
-    return Promise.resolve(this.#off(logitsAt(this.#task, this.#tokens), this.decodeError));
+    const error = this.decodeError + (this.#tokens.length > 64 ? this.longError : 0);
+    return Promise.resolve(this.#off(logitsAt(this.#task, this.#tokens), error));
+  }
+
+  run({ sampling, seed }: RunPlan): TokenRun {
+    const token = sample(this.#last, sampling, [], seed, this.position);
+    const next = () => Promise.resolve(this.chosen(token));
+    return { next, end: () => Promise.resolve(0) };
   }
 
   truncate(position: number): void {
@@ -68,7 +82,8 @@ class TinyBackend implements Backend {
   }
 
   #off(logits: Float32Array, error: number): Float32Array {
-    return logits.map((logit, id) => logit + (id % 2 === 0 ? error : -error));
+    this.#last = logits.map((logit, id) => logit + (id % 2 === 0 ? error : -error));
+    return this.#last;
   }
 }
 
@@ -127,6 +142,37 @@ describe('the known-answer test', () => {
     const tampered = { ...known, tasks: { medkqa: { ...other, greedy } } };
     const message = /known answer of medkqa, position 5: token \d+ is ahead/;
     await expect(checkKnownAnswer(new TinyBackend(), tampered)).rejects.toThrow(message);
+  });
+
+  it('fails a backend that chooses other tokens than its logits say', async () => {
+    const backend = new TinyBackend();
+    backend.chosen = (token) => (token + 1) % VOCAB;
+    await expect(checkKnownAnswer(backend, known)).rejects.toThrow(/the likeliest token: the GPU/);
+  });
+
+  it('lets one of three drawn tokens differ, not two', async () => {
+    const others = async (count: number): Promise<unknown> => {
+      const backend = new TinyBackend();
+      let asked = 0; // the likeliest comes first
+      backend.chosen = (token) => (asked++ > 3 - count ? (token + 1) % VOCAB : token);
+      return checkKnownAnswer(backend, known);
+    };
+    await expect(others(1)).resolves.toBeDefined();
+    await expect(others(2)).rejects.toThrow(
+      /drawing a token: .*; the GPU chose token \d+, the CPU/,
+    );
+  });
+
+  it('fails long contexts that come out otherwise in pieces, where they have paths of their own', async () => {
+    const backend = new TinyBackend();
+    backend.longError = 0.2;
+    await expect(checkKnownAnswer(backend, known)).resolves.toBeDefined();
+    backend.longPaths = true;
+    await expect(checkKnownAnswer(backend, known)).rejects.toThrow(
+      /140 tokens of context: token 0/,
+    );
+    backend.longError = 0;
+    await expect(checkKnownAnswer(backend, known)).resolves.toBeDefined();
   });
 
   it('uses the tolerance of the variant', async () => {

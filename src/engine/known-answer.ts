@@ -1,5 +1,6 @@
 import { Failure } from '../failure.ts';
 import type { KnownAnswer } from '../format/manifest.ts';
+import { checkChoice, checkLongContext } from './agreement.ts';
 import type { Backend } from './backend.ts';
 import { argmax } from './sampler.ts';
 
@@ -17,7 +18,8 @@ const DECODED = 2;
 /**
  * Runs the package's known answers, since a GPU can compute wrong numbers without a word. Every
  * task's tokens go through the prefill kernels, the last of them through the decode kernels as
- * well, and the greedy tail is followed. Leaves the KV cache empty.
+ * well, and the greedy tail is followed. What they do not reach, the choice of tokens and long
+ * contexts, is held against another way to the same numbers. Leaves the KV cache empty.
  * @throws Failure WrongNumbers with task, position, and both numbers
  */
 export async function checkKnownAnswer(
@@ -36,6 +38,9 @@ export async function checkKnownAnswer(
     await decodeAgain(backend, recorded, check);
     worst = Math.max(worst, check.worst);
   }
+  const tokens = Object.values(known.tasks).at(-1)?.tokens ?? [];
+  await checkChoice(backend, tokens);
+  if (backend.longPaths === true) await checkLongContext(backend, tokens, tolerance);
   backend.truncate(0);
   return { maxLogitDifference: worst, tolerance };
 }

@@ -162,6 +162,8 @@ export const turn = (): Promise<void> => new Promise((resolve) => setTimeout(res
 export interface SecondTry {
   readonly helps: (error: unknown) => RecoveryCause | null;
   readonly another?: ScriptedBackend;
+  /** What comes in the place of that one, and so on. */
+  readonly further?: readonly ScriptedBackend[];
 }
 
 export function setup(
@@ -185,12 +187,14 @@ export function setupOn<T extends ScriptedBackend>(
   const example = exampleManifest(mode);
   const manifest = { ...example, config: { ...example.config, ...backend.config } };
   const causes: RecoveryCause[] = [];
+  const left = [second.another, ...(second.further ?? [])];
   const maker = {
     helps: second.helps,
     another: (cause: RecoveryCause) => {
       causes.push(cause);
-      if (!second.another) return Promise.reject(new Failure('NoWebGpu', 'no second one'));
-      return Promise.resolve({ backend: second.another, selfTest: null });
+      const backend = left.length > 1 ? left.shift() : left[0];
+      if (!backend) return Promise.reject(new Failure('NoWebGpu', 'no second one'));
+      return Promise.resolve({ backend, selfTest: null });
     },
   };
   const first = { backend, selfTest: null };

@@ -47,7 +47,7 @@ export interface Calibration {
 /**
  * Finds the fastest way of running the matrices of decode on this GPU, of those whose numbers agree
  * with a plain loop, and remembers it: about a second on the first visit, nothing later.
- * @throws Failure DeviceLost, WrongNumbers (by every cut), and what the store throws
+ * @throws Failure DeviceLost, DeviceLimit, WrongNumbers (by every cut), and what the store throws
  */
 export async function calibrate(
   owner: GpuDevice,
@@ -62,7 +62,8 @@ export async function calibrate(
   const cuts = matvecCuts(owner.tuning.matvec, subgroup, int8);
   const missing = cuts.filter(({ title }) => times[title] === undefined);
   if (missing.length > 0) {
-    const trial = new Trial(owner, shape);
+    const memory = new Gpu(owner);
+    const trial = await memory.withinMemory('a trial', () => new Trial(owner, shape));
     try {
       for (const [i, { title, cut }] of missing.entries()) {
         if (i > 0 && performance.now() - start > budgetMs) break;

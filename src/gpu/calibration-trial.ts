@@ -107,6 +107,7 @@ export class Trial {
 
   #fill(): void {
     const { queue } = this.#gpu.device;
+    queue.writeBuffer(this.#params, 0, Uint32Array.of(1, 0, 0, 0));
     const count = this.#rows * this.#columns;
     const q = repeated(this.#bytes, new Uint8Array(count / 2));
     queue.writeBuffer(this.#weights, 0, q);

@@ -146,9 +146,9 @@ export class Gpu {
    * Runs `make` and reports what did not fit into the memory of the GPU.
    * @throws Failure DeviceLimit
    */
-  async withinMemory<T>(what: string, make: () => Promise<T>): Promise<T> {
+  async withinMemory<T>(what: string, make: () => T | Promise<T>): Promise<T> {
     this.device.pushErrorScope('out-of-memory');
-    const [made] = await Promise.allSettled([make()]);
+    const [made] = await Promise.allSettled([(async () => make())()]);
     const error = await this.device.popErrorScope();
     if (error !== null) {
       throw new Failure('DeviceLimit', `the GPU has no memory for ${what}: ${error.message}`);

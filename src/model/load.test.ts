@@ -119,6 +119,19 @@ describe('loading', () => {
   });
 });
 
+it('tells before any file is read that the GPU has no memory for the buffers', async () => {
+  const { device, ...gpu } = await openDevice({ variant: 'f32', tuning: softwareTuning });
+  const message = 'out of memory';
+  // The first scope that ends is that of the buffers: no kernel is compiled yet.
+  vi.spyOn(device, 'popErrorScope').mockResolvedValueOnce({ message } as GPUError);
+  const read = vi.fn((file: string) => merged.read(file));
+  await expect(Model.load({ ...gpu, device }, merged.manifest, read)).rejects.toMatchObject({
+    name: 'DeviceLimit',
+    message: expect.stringContaining(message) as string,
+  });
+  expect(read).not.toHaveBeenCalled();
+});
+
 describe('kernels', () => {
   const tuning = { ...gpuTuning, chunk: 8, matmulFrom: 6, attentionSlices: 4 };
   const routed = testPackage({ mode: 'routed' });

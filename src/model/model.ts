@@ -7,6 +7,7 @@ import { planAdapter } from './adapter.ts';
 import { CacheRows } from './cache-rows.ts';
 import { checkSizes, sizesOf } from './config.ts';
 import { createForward, type Forward, type ForwardParts } from './forward.ts';
+import { Pace } from './pace.ts';
 import { profile, type KernelTimes } from './profile.ts';
 import { createSamplingBuffers, Sampling, type Choice } from './sampling.ts';
 import { createState } from './state.ts';
@@ -17,6 +18,8 @@ import { planWeights } from './weights.ts';
 
 export interface PrefillOptions {
   readonly signal?: AbortSignal;
+  /** False leaves the logits on the GPU, where `run` finds them. Default true. */
+  readonly read?: boolean;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -33,6 +36,7 @@ export class Model {
   readonly #forward: Forward;
   readonly #sampling: Sampling;
   readonly #rows: CacheRows;
+  readonly #pace: Pace;
   /** One token of every part of the embedding table: its steps fetch whatever the GPU has chosen. */
   readonly #anyToken: readonly number[];
   readonly #tasks: ReadonlySet<string>;
@@ -58,6 +62,7 @@ export class Model {
     this.#forward = forward;
     this.#sampling = sampling;
     this.#rows = new CacheRows(parts.gpu, parts.sizes, parts.state);
+    this.#pace = new Pace(parts.state.chunk);
     this.#anyToken = parts.weights.embed.parts.map(({ from }) => from);
     this.#tasks = new Set(manifest.tasks.map(({ id }) => id));
     this.#logits = new Float32Array(manifest.config.vocab);
@@ -80,21 +85,23 @@ export class Model {
     try {
       const sizes = sizesOf(manifest.config);
       checkSizes(gpu, sizes);
-      const { parts, forward, sampling } = await gpu.withinMemory(manifest.id, async () => {
-        const uploads = new Uploads();
+      const uploads = new Uploads();
+      // All buffers are made before a file is read: what does not fit is told at once.
+      const { parts, buffers } = await gpu.withinMemory(manifest.id, () => {
         const weights = planWeights(gpu, manifest, uploads);
         const adapter = planAdapter(gpu, manifest, uploads);
         const state = createState(gpu, sizes, adapter);
         const buffers = createSamplingBuffers(gpu, sizes.vocab);
-        const parts = { gpu, sizes, weights, adapter, state };
-        // Steps need buffers, not what is in them: kernels compile while files are read.
-        const [forward, sampling] = await allDone((stop) => [
-          createForward(parts),
-          Sampling.create(gpu, sizes.vocab, state, buffers),
-          uploads.run(gpu, manifest, read, onProgress, stop),
-        ]);
-        return { parts, forward, sampling };
+        return { parts: { gpu, sizes, weights, adapter, state }, buffers };
       });
+      // Steps need buffers, not what is in them: kernels compile while files are read.
+      const [forward, sampling] = await gpu.withinMemory(manifest.id, () =>
+        allDone((stop) => [
+          createForward(parts),
+          Sampling.create(gpu, sizes.vocab, parts.state, buffers),
+          uploads.run(gpu, manifest, read, onProgress, stop),
+        ]),
+      );
       const model = new Model(manifest, parts, forward, sampling);
       const [first] = manifest.tasks;
       if (first !== undefined) model.setTask(first.id);
@@ -112,25 +119,26 @@ export class Model {
 
   /**
    * Appends tokens to the KV cache, in chunks.
-   * @returns logits [V] of the last token, valid until the next call
+   * @returns logits [V] of the last token, valid until the next call; those of another pass where
+   *   they are not to be read
    * @throws Failure Cancelled between chunks (`position` says how far it came), PromptTooLong
    */
   async prefill(tokens: readonly number[], options: PrefillOptions = {}): Promise<Float32Array> {
-    const { signal, onProgress } = options;
+    const { signal, onProgress, read = true } = options;
     return this.#alone(tokens, async () => {
       let done = 0;
       while (done < tokens.length) {
         if (signal?.aborted) throw new Failure('Cancelled', `stopped after ${done} tokens`);
         const chunk = tokens.slice(done, done + this.#ids.length);
         done += chunk.length;
-        this.#submit(chunk, done === tokens.length);
-        if (done < tokens.length) {
-          await this.#gpu.idle();
-          onProgress?.(done, tokens.length);
-        }
+        const last = done === tokens.length;
+        const start = performance.now();
+        this.#submit(chunk, last);
+        if (last && read) await this.#gpu.read(this.#parts.state.staging, this.#logits);
+        else await this.#gpu.idle();
+        this.#pace.took(performance.now() - start, chunk.length, this.#parts.sizes.layers);
+        onProgress?.(done, tokens.length);
       }
-      await this.#gpu.read(this.#parts.state.staging, this.#logits);
-      onProgress?.(done, tokens.length);
       return this.#logits;
     });
   }
@@ -353,19 +361,29 @@ export class Model {
     return read();
   }
 
-  /** One pass in one submit; with the head, the last token's logits go to the staging buffer. */
+  /**
+   * One token in one submit, several in as many as their pace asks for; with the head, the last
+   * token's logits go to the staging buffer.
+   */
   #submit(tokens: readonly number[], head: boolean): void {
+    const { device } = this.#gpu;
     const { state } = this.#parts;
     this.#prepare(tokens);
-    const encoder = this.#gpu.device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (const steps of this.#steps(tokens)) this.#gpu.encode(pass, steps, tokens.length);
-    if (head) this.#gpu.encode(pass, this.#forward.head, 1);
-    pass.end();
-    if (head) {
-      encoder.copyBufferToBuffer(state.logits, 0, state.staging, 0, this.#logits.byteLength);
+    const lists = this.#steps(tokens);
+    const most = tokens.length === 1 ? lists.length : this.#pace.layers;
+    for (let from = 0; from < lists.length; from += most) {
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      const some = lists.slice(from, from + most);
+      for (const steps of some) this.#gpu.encode(pass, steps, tokens.length);
+      const last = head && from + most >= lists.length;
+      if (last) this.#gpu.encode(pass, this.#forward.head, 1);
+      pass.end();
+      if (last) {
+        encoder.copyBufferToBuffer(state.logits, 0, state.staging, 0, this.#logits.byteLength);
+      }
+      device.queue.submit([encoder.finish()]);
     }
-    this.#gpu.device.queue.submit([encoder.finish()]);
     this.#position += tokens.length;
     this.#logitsAt = head ? this.#position : 0;
   }

@@ -64,14 +64,16 @@ export async function traceTokens(
       gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(values));
     write(state.tokens, chunk);
     write(state.params, [chunk.length, start, 0, 0]);
-    const encoder = gpu.device.createCommandEncoder();
     const layers = [forward.embed(chunk).flat(), ...forward.layers(chunk.length, routed)];
     layers.forEach((steps, i) => {
+      const encoder = gpu.device.createCommandEncoder();
       const pass = encoder.beginComputePass();
       gpu.encode(pass, steps, chunk.length);
       pass.end();
       hidden[i]?.copy(encoder, state.x, start, chunk.length);
+      gpu.device.queue.submit([encoder.finish()]);
     });
+    const encoder = gpu.device.createCommandEncoder();
     for (const [tensor, buffer] of state.routes) {
       routes.get(tensor)?.copy(encoder, buffer, start, chunk.length);
     }

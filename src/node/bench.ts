@@ -15,6 +15,7 @@ export interface NodeBenchOptions {
   readonly read: (file: string) => Promise<Uint8Array>;
   readonly variant: 'auto' | 'f32' | 'f16';
   readonly cache: CacheType;
+  readonly int8: boolean; // activations may be 8-bit integers where that measures faster
   readonly steps: number; // decode steps at every context
   readonly contexts: readonly number[]; // tokens in the cache before them
   readonly log: (line: string) => void;
@@ -63,6 +64,7 @@ export async function benchModel(options: NodeBenchOptions): Promise<NodeBench> 
   log(`${found.driver}, ${usual.variant}, cache ${usual.cache}`);
   const { gpu, chosen, times, left, elapsedMs } = await calibrateOnDisk(usual, manifest.config, {
     note: log,
+    allowInt8: options.int8,
   });
   log(`matrices by ${chosen.title}, found in ${Math.round(elapsedMs)} ms, ${left.length} untried`);
   const peaks = await measurePeaks(gpu);

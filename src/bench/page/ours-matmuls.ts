@@ -40,21 +40,22 @@ export async function createMatmuls(owner: GpuDevice, manifest: Manifest): Promi
   }
   return async (tokens, repetitions) => {
     const { queue } = gpu.device;
-    queue.writeBuffer(params, 0, Uint32Array.of(tokens, 0, 0, 0));
+    // Chunks are all the same: what is left over of them would want params of its own.
+    const chunk = Math.min(gpu.tuning.chunk, tokens);
+    if (tokens % chunk > 0) throw new RangeError(`${tokens} tokens in chunks of ${chunk}`);
+    queue.writeBuffer(params, 0, Uint32Array.of(chunk, 0, 0, 0));
     queue.writeBuffer(narrow, 0, elements(gpu, matmulInput(tokens, width)));
     queue.writeBuffer(wide, 0, elements(gpu, matmulInput(tokens, mlpWidth)));
     const few = tokens === 1 ? steps.one : steps.some;
     const chosen = tokens >= gpu.tuning.matmulFrom ? steps.many : few;
     // Chunks take the same rows: what comes out is that of one.
-    const product = new Float32Array(Math.min(gpu.tuning.chunk, tokens) * width);
+    const product = new Float32Array(chunk * width);
     const ms: number[] = [];
     for (let i = 0; i < repetitions; i++) {
       const start = performance.now();
       const encoder = gpu.device.createCommandEncoder();
       const pass = encoder.beginComputePass();
-      for (let at = 0; at < tokens; at += gpu.tuning.chunk) {
-        gpu.encode(pass, chosen, Math.min(gpu.tuning.chunk, tokens - at));
-      }
+      for (let at = 0; at < tokens; at += chunk) gpu.encode(pass, chosen, chunk);
       pass.end();
       encoder.copyBufferToBuffer(down, 0, staging, 0, product.byteLength);
       queue.submit([encoder.finish()]);

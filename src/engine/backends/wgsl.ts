@@ -53,6 +53,11 @@ class WgslBackend implements Backend {
     return hasEightBits(this.#gpu);
   }
 
+  get longPaths(): boolean {
+    const { attentionSlices, matmulFrom } = this.#gpu.tuning;
+    return attentionSlices > 1 || Number.isFinite(matmulFrom);
+  }
+
   get adapterName(): string {
     return this.#gpu.adapterName;
   }
