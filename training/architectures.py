@@ -22,20 +22,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from training.about import LIMITS, PROMPTS, SAMPLING, TEMPLATE, TITLES, USE
 from training.base import Base
 from training.batches import TASKS
 from training.config import Config
 from training.experts import AdapterConfig, adapted, attach, save_adapter
-from training.export import (
-    LIMITS,
-    PROMPTS,
-    SAMPLING,
-    TEMPLATE,
-    TITLES,
-    USE,
-    round_adapter,
-    write_json,
-)
+from training.export import round_adapter, write_json
 from training.golden import COUNT, DISTINCT, MARGIN, Answer, answer, tensors_of
 from training.model import Model
 from training.models import load_base, load_tokenizer, save_base

@@ -8,7 +8,8 @@ those written by people decide, those put together from templates stand in a col
 Answers are greedy, with the package's own repetition penalty and with none. --items takes so many of
 each task and kind; a bar that needs more then says that it was not measured. --answers DIR keeps the
 answers at the package's penalty, DIR/0.jsonl for the first package, to be read or to be judged. With
---cache DIR a package that was measured on the same dialogues is not measured again.
+--cache DIR a package that was measured on the same dialogues is not measured again. --label says what
+a package is called in the tables (all editions have one id), once for each --package and in their order.
 """
 
 import argparse
@@ -31,10 +32,12 @@ from training.metrics.items import Item, choose, read_items
 from training.metrics.keep import Measurement
 from training.metrics.likelihood import Scores, score_items
 from training.metrics.ngram import corrected, rouge_l, signature
+from training.metrics.published import weights_digest
 from training.package import PackageModel, load_package, package_gates
 
 ANSWERS = 1000  # so many answers are searched for doses
 KINDS = ("human", "templated")
+AGAIN = "mend that and run the command again (with --cache, what was measured before is kept)"
 
 
 def say(text: str) -> None:
@@ -193,26 +196,50 @@ def compare(first: Measurement, other: Measurement) -> dict[str, dict]:
     return found
 
 
+class NotMeasurable(ValueError):
+    """A package or the corpus is not there or not what it should be; nothing was measured."""
+
+
+def read_inputs(
+    folders: Sequence[Path], corpus: Path
+) -> tuple[list[PackageModel], list[Item], Rivals]:
+    """Packages, the items they are measured on, and the baselines. Raises OSError and ValueError."""
+    packages = [load_package(folder) for folder in folders]
+    known = packages[0].tasks
+    odd = [package.name for package in packages if set(package.tasks) != set(known)]
+    if odd:
+        raise ValueError(f"{odd} do not have the tasks of {packages[0].name}: {known}")
+    if not (corpus / "chat.jsonl").is_file():
+        raise FileNotFoundError(
+            f"{corpus / 'chat.jsonl'}: a corpus is RUN/corpus of a training run"
+        )
+    items = read_items(corpus, known, "test")
+    rivals = Rivals({pool: training_answers(corpus, known, pool) for pool in ("all", "human")})
+    return packages, items, rivals
+
+
 def run_bars(
     folders: Iterable[Path],
     corpus: Path,
     most: int = 0,
     keep: Path | None = None,
     cache: Path | None = None,
+    labels: Sequence[str] = (),
 ) -> dict:
     """Measures packages one after the other -> what goes into the file.
 
     keep: folder for the answers; cache: folder of measurements (`training.metrics.keep`), which are
-    taken over where nothing has changed. Raises ValueError for packages with different tasks.
+    taken over where nothing has changed. labels: one per package, or none: then their ids. Raises
+    NotMeasurable for packages or a corpus that cannot be read, and ValueError for another number of
+    labels.
     """
     folders = list(folders)
-    packages = [load_package(folder) for folder in folders]
-    known = packages[0].tasks
-    odd = [package.name for package in packages if set(package.tasks) != set(known)]
-    if odd:
-        raise ValueError(f"{odd} do not have the tasks of {packages[0].name}: {known}")
-    items = read_items(corpus, known, "test")
-    rivals = Rivals({pool: training_answers(corpus, known, pool) for pool in ("all", "human")})
+    if labels and len(labels) != len(folders):
+        raise ValueError(f"{len(labels)} labels for {len(folders)} packages: one --label for each")
+    try:
+        packages, items, rivals = read_inputs(folders, corpus)
+    except (OSError, ValueError) as error:
+        raise NotMeasurable(str(error)) from error
     measured: list[Measurement] = []
     for folder, package in zip(folders, packages, strict=True):
         path = cache / f"{measurements.key_of(folder, corpus, most)}.json" if cache else None
@@ -225,7 +252,11 @@ def run_bars(
     if keep is not None:
         for i, one in enumerate(measured):
             save_answers(keep / f"{i}.jsonl", one.answers)
-    results = [one.numbers for one in measured]
+    names = labels or [package.name for package in packages]
+    results = [
+        one.numbers | {"label": name, "weights": weights_digest(package.manifest)}
+        for one, name, package in zip(measured, names, packages, strict=True)
+    ]
     for one, numbers in zip(measured[1:], results[1:], strict=True):
         numbers["against_first"] = compare(measured[0], one)
     return {
@@ -246,10 +277,18 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=0, help="most items per task and kind")
     parser.add_argument("--answers", type=Path, help="folder to keep the answers in")
     parser.add_argument("--cache", type=Path, help="folder of measurements made before")
+    parser.add_argument("--label", action="append", help="what a package is called in the tables")
     options = parser.parse_args()
-    result = run_bars(
-        options.package, options.corpus, options.items, options.answers, options.cache
-    )
+    labels = options.label or []
+    if labels and len(labels) != len(options.package):
+        parser.error(f"{len(labels)} --label for {len(options.package)} --package: one for each")
+    try:
+        result = run_bars(
+            options.package, options.corpus, options.items, options.answers, options.cache, labels
+        )
+    except NotMeasurable as error:
+        print(f"bars: {error}. Nothing was measured; {AGAIN}", file=sys.stderr)
+        sys.exit(2)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, ensure_ascii=False, indent=1) + "\n"
     options.out.write_text(text, encoding="utf-8")

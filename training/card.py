@@ -1,14 +1,12 @@
 """MODEL_CARD.md from the files of a run: nothing in it is written by hand."""
 
-import math
 from collections import Counter
 
-from safetensors import safe_open
-
+from training.about import TITLES, USE, base_name, data_table, licence_of, limits_of, stage_table
 from training.batches import TASKS, read_lines
-from training.export import LIMITS, TITLES, USE, data_table, stage_table
+from training.export import base_parameters
 from training.journal import replace_text
-from training.metrics.barlist import bars_table
+from training.metrics.barlist import bars_of_run, bars_table, gates_sentence
 from training.metrics.systems import KINDS, SHIPPED
 from training.metrics.tables import VARIANTS, gate_matrix, interval, number, read_json, table
 from training.stages.common import Run, stage_main
@@ -26,8 +24,7 @@ def base_sizes(run: Run) -> list[list[str]]:
     """Rows of the card about the base, from the checkpoint that was exported."""
     checkpoint = run.out / "checkpoint"
     config = read_json(checkpoint / "config.json")
-    with safe_open(checkpoint / "model.safetensors", "pt") as file:
-        count = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+    count = base_parameters(checkpoint)
     keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     capacity = config.get("max_position_embeddings") or config.get("model_max_length")
     return [
@@ -47,11 +44,16 @@ def about_section(run: Run) -> str:
             f"alpha {adapter.alpha:g}, on {', '.join(adapter.targets)}",
         ],
     ]
+    start = ", small enough for any browser."
+    if run.preset.base is not None:
+        base = base_name(run.base_folder())
+        start = f". It started from {base}; licence of that: {licence_of(run)}."
+    limits = limits_of(base_parameters(run.out / "checkpoint"))
     return (
         f"# PediatricsGPT {run.preset.name}: model card\n\n"
         "A Chinese pediatric language model after the four stages of PediatricsGPT (CPT with hybrid "
-        "instructions, SFT, DFPO, MoE-Adapter), small enough for any browser.\n\n"
-        f"**Use.** {USE['en']}\n\n**Limits.** {LIMITS['en']}\n\n" + table(["what", "size"], sizes)
+        f"instructions, SFT, DFPO, MoE-Adapter){start}\n\n"
+        f"**Use.** {USE['en']}\n\n**Limits.** {limits['en']}\n\n" + table(["what", "size"], sizes)
     )
 
 
@@ -101,15 +103,14 @@ def stages_section(run: Run) -> str:
 
 
 def bars_section(run: Run) -> str:
-    path = run.out / "bars.json"
-    if not path.is_file():
+    bars = bars_of_run(run.out)
+    if bars is None:
         return ""
-    return "\n## Bars\n\nMeasured on the package itself by `training.bars`.\n\n" + (
-        bars_table(read_json(path)) + "\n"
-    )
+    said = "\n## Bars\n\nMeasured on the package itself by `training.bars`.\n\n"
+    return said + bars_table(bars) + "\n"
 
 
-def adapter_section(evaluation: dict) -> str:
+def adapter_section(run: Run, evaluation: dict) -> str:
     tasks = evaluation["tasks"]
     losses = [
         [title, *(number(tasks[t]["loss"][name], 4) for t in TASKS)]
@@ -120,7 +121,7 @@ def adapter_section(evaluation: dict) -> str:
         "**The training of the adapter is wrong or too short here:**\n\n"
         + "".join(f"- {line}\n" for line in problems)
         if problems
-        else "The adapter helps every task, and no other task's gates do as well as its own.\n"
+        else f"The adapter helps every task; {gates_sentence(bars_of_run(run.out))}\n"
     )
     tokens = ", ".join(f"{t} {tasks[t]['answer_tokens']:,}" for t in TASKS)
     against = ", ".join(
@@ -234,7 +235,7 @@ def card(run: Run) -> None:
         + data_section(run)
         + stages_section(run)
         + bars_section(run)
-        + adapter_section(evaluation)
+        + adapter_section(run, evaluation)
         + text_section(run, evaluation)
         + failures_section(evaluation)
         + samples_section(evaluation)

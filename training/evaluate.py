@@ -29,6 +29,7 @@ from training.metrics.systems import (
     failures,
     measure_baselines,
     measure_system,
+    over_random,
 )
 from training.metrics.variants import compare, verdict
 from training.stages.common import Run
@@ -188,6 +189,9 @@ def evaluate(run: Run) -> None:
     baselines, theirs = measure_baselines(sets, pools)
     systems |= baselines
     answers |= theirs
+    for task, kinds in over_random(answers[SHIPPED], pools).items():
+        for kind, apart in kinds.items():
+            systems[SHIPPED]["tasks"][task][kind]["text"]["over_random"] = apart
     tasks = {}
     for i, task in enumerate(TASKS):
         tasks[task] = compare(run, models, i)

@@ -2,106 +2,38 @@
 peft/TASK/, each task's merged pair as a stock LoRA for everybody else."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from training.about import STAGES, about, sampling_of
 from training.base import Base
-from training.batches import TASKS
 from training.experts import adapted, load_adapter, write_peft
 from training.model import Model
 from training.quant.grid import quantise_base, take_integers, write_quantised
 from training.stages.adapter import shipped
-from training.stages.common import Run, done
-
-STAGES = ("cpt", "sft", "dfpo", "adapter", "finish", "twin")
-TITLES = {
-    "medkqa": {"zh": "知识问答", "en": "Knowledge Q&A"},
-    "evidiag": {"zh": "循证诊断", "en": "Evidence-based diagnosis"},
-    "trerecom": {"zh": "治疗推荐", "en": "Treatment recommendation"},
-}
-TEMPLATE = {
-    "system": {"prefix": "", "suffix": "\n"},
-    "user": {"prefix": "Human: ", "suffix": "\nAssistant: "},
-    "assistant": {"prefix": "", "suffix": ""},
-    "separator": "\n",
-    "endId": 2,
-    "stopIds": [2],
-}
-PROMPTS = {
-    "medkqa": "什么是小儿肺炎？",
-    "evidiag": "宝宝发烧两天，还咳嗽。",
-    "trerecom": "孩子感冒了怎么治疗？",
-}
-SAMPLING = {
-    "do_sample": True,
-    "temperature": 0.7,
-    "top_k": 20,
-    "top_p": 0.8,
-    "repetition_penalty": 1.1,  # the preset's `penalty` takes its place
-    "max_new_tokens": 256,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-USE = {
-    "zh": "研究与技术演示：在浏览器中离线运行的儿科语言模型。不是医疗器械，不能代替医生。",
-    "en": "Research and demonstration of a pediatric language model that runs offline in a browser. "
-    "No medical device, no substitute for a doctor.",
-}
-LIMITS = {
-    "zh": "模型非常小，会编造事实、药名和因果；不得用于诊断或用药决定。紧急情况请立即拨打120。",
-    "en": "A very small model that invents facts, names of medicines and causes. Never decide on "
-    "diagnosis or medication with it. In an emergency call 120 (or your local number).",
-}
+from training.stages.common import Run
 
 
 def write_json(path, value) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def data_table(run: Run) -> list[dict]:
-    """Source, licence and kept records of everything that went into the corpus."""
-    report = json.loads((run.out / "corpus" / "report.json").read_text(encoding="utf-8"))
-    licences = report.get("licences", {})
-    table = []
-    for source, counts in sorted(report["sources"].items()):
-        licence = licences.get(source, {})
-        name = licence.get("licence", "unknown") if isinstance(licence, dict) else str(licence)
-        if counts["kept"] > 0:
-            table.append({"source": source, "licence": name, "records": counts["kept"]})
-    return table
-
-
-def stage_table(run: Run) -> list[dict]:
-    fields = ("name", "steps", "tokens", "seconds", "loss")
-    summaries = [done(run, name) for name in STAGES]
-    return [{key: s[key] for key in fields} for s in summaries if s is not None]
+def base_parameters(checkpoint: Path) -> int:
+    """How many values the base of an exported checkpoint has; its tensors are not read."""
+    with safe_open(checkpoint / "model.safetensors", "pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
 
 
 def write_about(run: Run, metrics: dict[str, float]) -> None:
     """pediatricsgpt.json: what the checkpoint says about itself."""
-    name = run.preset.name
-    tiny = name == "ci"
-    about = {
-        "id": "pediatricsgpt-" + ("tiny" if tiny else name),
-        "name": {
-            "zh": "PediatricsGPT " + ("微型（测试用）" if tiny else "nano"),
-            "en": "PediatricsGPT " + ("tiny (for tests)" if tiny else "nano"),
-        },
-        "licence": "MIT",
-        "intended_use": USE,
-        "limits": LIMITS,
-        "tasks": [{"id": task, "title": TITLES[task], "system": ""} for task in TASKS],
-        "template": TEMPLATE,
-        "stages": stage_table(run),
-        "data": data_table(run),
-        "metrics": metrics,
-        "known_answer_prompts": PROMPTS,
-    }
-    write_json(run.out / "checkpoint" / "pediatricsgpt.json", about)
+    checkpoint = run.out / "checkpoint"
+    made = about(run, base_parameters(checkpoint), metrics)
+    write_json(checkpoint / "pediatricsgpt.json", made)
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
@@ -144,8 +76,7 @@ def export(run: Run) -> None:
     save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
     write_words(run, checkpoint)
     write_integers(run, checkpoint)
-    sampling = SAMPLING | {"repetition_penalty": run.preset.penalty}
-    write_json(checkpoint / "generation_config.json", sampling)
+    write_json(checkpoint / "generation_config.json", sampling_of(run))
     for name, stage in (("adapter", shipped(run)), ("adapter-routed", "twin")):
         shutil.rmtree(run.out / name, ignore_errors=True)
         shutil.copytree(run.folder(stage) / "adapter", run.out / name)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.about import TEMPLATE
 from training.experts import AdapterConfig, adapted, attach, set_mode
-from training.export import TEMPLATE
 from training.model import Config, Model
 from training.tokenizer import PedTokenizer
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 DPI = 110
+SHARE, LEAST = 20, 5  # a running mean takes one of so many logged losses, and at least so many
+RUNNING = f"training, mean of the last 1/{SHARE} of its logged steps, at least {LEAST} of them"
 COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#b07aa1", "#9c755f", "#7f7f7f")
 
 
@@ -43,7 +45,13 @@ def _legend_below(figure: Any, axes: Any) -> None:
         for ax in axes.flat
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+
+
+def _legend_under(ax: Any) -> None:
+    """A panel's own legend under its axis, where it covers nothing."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=7)
 
 
 def smoothed(values: Sequence[float], window: int) -> np.ndarray:
@@ -52,6 +60,18 @@ def smoothed(values: Sequence[float], window: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)
     return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def window_of(rows: int) -> int:
+    """How many logged losses a running mean takes: a fixed share of a stage's, at least LEAST."""
+    return max(LEAST, round(rows / SHARE))
+
+
+def loss_unit(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a stage's training loss is in: DFPO's holds the preference term beside the likelihood."""
+    if any("nll" in row for row in rows):
+        return "training: preference + likelihood\nheld out: nats per token"
+    return "loss, nats per token"
 
 
 def plot_losses(journals: Mapping[str, Sequence[dict]], path: Path) -> Path | None:
@@ -75,9 +95,9 @@ def plot_losses(journals: Mapping[str, Sequence[dict]], path: Path) -> Path | No
     for name, ax in zip(names, axes.flat, strict=False):
         tokens = [row["tokens"] for row in rows[name]]
         losses = [row["loss"] for row in rows[name]]
-        smooth = smoothed(losses, max(1, len(losses) // 25))
+        smooth = smoothed(losses, window_of(len(losses)))
         ax.plot(tokens, losses, color="#bbbbbb", linewidth=0.6)
-        ax.plot(tokens, smooth, color="black", linewidth=1.2, label="training, running mean")
+        ax.plot(tokens, smooth, color="black", linewidth=1.2, label=RUNNING)
         valid = [(row["tokens"], row["valid"]) for row in journals[name] if row.get("valid")]
         for kind, colour in colours.items():
             points = [(at, numbers[kind]) for at, numbers in valid if kind in numbers]
@@ -85,10 +105,9 @@ def plot_losses(journals: Mapping[str, Sequence[dict]], path: Path) -> Path | No
                 label = f"held out: {kind}"
                 ax.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=label)
         ax.set(title=name, xlabel="tokens")
+        ax.set_ylabel(loss_unit(rows[name]), fontsize=8)
         ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
         ax.grid(alpha=0.25)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("loss, nats per token")
     _legend_below(figure, axes)
     return _save(figure, path)
 
@@ -183,8 +202,7 @@ def plot_corpus(
         xlabel="characters",
         ylabel="share of answers",
     )
-    if lengths:
-        left.legend(fontsize=8)
+    _legend_under(left)
     left.grid(alpha=0.25)
     if not removed:
         right.set_axis_off()
@@ -199,7 +217,7 @@ def plot_corpus(
     right.set_yticks(range(len(removed)), list(removed), fontsize=7)
     right.invert_yaxis()
     right.set(title="Duplicates removed, by source", xlabel="% of the source's records")
-    right.legend(fontsize=8)
+    _legend_under(right)
     right.grid(axis="x", alpha=0.25)
     right.set_axisbelow(True)
     return _save(figure, path)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from training.about import stage_table
 from training.batches import TASKS, read_lines
-from training.export import stage_table
 from training.journal import read_journal, replace_text
-from training.metrics.barlist import bars_table
+from training.metrics.barlist import bars_of_run, bars_table, gates_sentence
 from training.metrics.gates import layer_of, share_apart
 from training.metrics.judge import ASPECTS
 from training.metrics.systems import KINDS, SHIPPED
@@ -34,10 +34,31 @@ from training.plots import plot_bars, plot_corpus, plot_gates, plot_losses
 from training.stages.common import Run, stage_main
 
 APART = 0.1
+REPEATED = "repeated in its source"
 
 
 def picture(path: Path | None, out: Path, what: str) -> str:
     return f"\n![{what}]({path.relative_to(out)})\n" if path is not None else ""
+
+
+def random_lines(evaluation: dict) -> list[str]:
+    """How far the shipped model's answers are above random ones, task by task, and on how many."""
+    lines = []
+    for task, kinds in evaluation["systems"][SHIPPED]["tasks"].items():
+        kind = next((k for k in KINDS if kinds[k]["text"]["answers"]), None)
+        if kind is None:
+            continue
+        text = kinds[kind]["text"]
+        chance = evaluation["systems"]["random"]["tasks"][task][kind]["text"]["rouge_l"]["value"]
+        said = f"{task}: ROUGE-L {text['rouge_l']['value']:.1f} against {chance:.1f} "
+        said += f"on {text['answers']} questions"
+        apart = text.get("over_random")
+        if apart is None:
+            lines.append(f"{said}, the difference without an interval")
+            continue
+        unsure = "; not certain" if apart["low"] <= 0 else ""
+        lines.append(f"{said}, difference {interval(apart, 1)}{unsure}")
+    return lines
 
 
 def top_section(run: Run, evaluation: dict) -> str:
@@ -48,26 +69,29 @@ def top_section(run: Run, evaluation: dict) -> str:
         said += "**This run failed: its answers do not beat random training answers.**\n\n"
         said += "".join(f"- {line}\n" for line in failed) + "\n"
     else:
-        said += "The shipped model's answers beat random training answers on every task.\n\n"
+        said += (
+            "The shipped model's answers beat random training answers on every task, by means:\n\n"
+        )
+        said += "".join(f"- {line}\n" for line in random_lines(evaluation)) + "\n"
     if weak:
         said += "**The adapter does not do its work:**\n\n"
         said += "".join(f"- {line}\n" for line in weak)
     else:
         said += (
-            "The adapter lowers the loss of every task, and each task's own gates are its best.\n"
+            f"The adapter lowers the loss of every task; {gates_sentence(bars_of_run(run.out))}\n"
         )
     return said
 
 
 def bars_section(run: Run) -> str:
-    path = run.out / "bars.json"
     said = "\n## Bars of the package\n\n"
-    if not path.is_file():
+    bars = bars_of_run(run.out)
+    if bars is None:
         return said + (
             "Not measured: `python -m training.bars --package PACKAGE --corpus RUN/corpus "
             "--out RUN/bars.json` does it.\n"
         )
-    return said + bars_table(read_json(path)) + "\n"
+    return said + bars_table(bars) + "\n"
 
 
 def systems_section(evaluation: dict) -> str:
@@ -77,6 +101,11 @@ def systems_section(evaluation: dict) -> str:
     parts.append("Rows are systems on the same held-out items; greedy answers.\n\n")
     rows = [[f"`{n}`", s["title"], number(s.get("penalty"), 1)] for n, s in systems.items()]
     parts.append(table(["row", "what", "repetition penalty"], rows))
+    if "base" not in systems:
+        parts.append(
+            "\nThere is no row of a base: this run trains from scratch, and before `cpt` there are "
+            "random weights only.\n"
+        )
     for task in TASKS:
         parts.append(f"\n### {task}\n")
         for kind in KINDS:
@@ -255,6 +284,16 @@ def stages_section(run: Run) -> str:
     return "\n## Stages\n\n" + table(head, rows) + picture(path, run.out, "loss per stage")
 
 
+def merged_reasons(removed: dict[str, int]) -> dict[str, int]:
+    """Counts by reason; readers drop a repeated record as `duplicate` or `duplicate or loop`, which is
+    one thing to a reader of the report."""
+    found: dict[str, int] = {}
+    for reason, count in removed.items():
+        name = REPEATED if reason.startswith("duplicate") else reason
+        found[name] = found.get(name, 0) + count
+    return found
+
+
 def duplicate_shares(report: dict) -> dict[str, dict[str, float]]:
     """{source: {reason: share of what was read}} of the sources that lost duplicates, most first."""
     found = {}
@@ -263,8 +302,10 @@ def duplicate_shares(report: dict) -> dict[str, dict[str, float]]:
             reason: entry["count"] if isinstance(entry, dict) else entry
             for reason, entry in counts.get("removed", {}).items()
         }
+        removed = merged_reasons(removed)
         read = counts.get("read") or counts.get("kept", 0) + sum(removed.values())
-        shares = {r: n / read for r, n in removed.items() if "duplicate" in r and read and n}
+        kinds = {r: n for r, n in removed.items() if "duplicate" in r or r == REPEATED}
+        shares = {reason: n / read for reason, n in kinds.items() if read and n}
         if shares:
             found[source] = shares
     return dict(sorted(found.items(), key=lambda entry: -sum(entry[1].values())))

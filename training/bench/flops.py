@@ -9,7 +9,8 @@ twice to save memory. Norms, rotations, softmax, the optimiser: not counted. So 
 follows is of the model's own work ("model FLOPs utilisation", PaLM, arXiv:2204.02311).
 
 In the adapter stage the base is frozen: no weight gradients, and no gradients at all before the first
-adapted linear. DFPO adds one forward pass of the frozen reference.
+adapted linear. DFPO's policy costs what SFT costs: the frozen reference is computed once per pair, ahead
+of the steps (`stages/reference.py`), so no step that is measured computes one, and none is counted.
 """
 
 from dataclasses import dataclass
@@ -55,13 +56,8 @@ def forward_flops(config: Config, rows: Rows) -> int:
 
 
 def full_flops(config: Config, rows: Rows) -> int:
-    """Forward and backward with every matrix trained: CPT and SFT."""
+    """Forward and backward with every matrix trained: CPT, SFT, and the policy of DFPO."""
     return 3 * forward_flops(config, rows)
-
-
-def dfpo_flops(config: Config, rows: Rows) -> int:
-    """The policy forward and backward, the reference forward."""
-    return 4 * forward_flops(config, rows)
 
 
 def adapter_flops(config: Config, rows: Rows, adapter: AdapterConfig, router: bool = True) -> int:

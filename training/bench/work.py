@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from training.bench.flops import adapter_flops, dfpo_flops, full_flops
+from training.bench.flops import adapter_flops, full_flops
 from training.bench.peak import best_of, matmul_peak
 from training.bench.rows import rows_of, write_rows
 from training.loop import Deadline, StoppedByTime
@@ -71,7 +71,7 @@ def flops_of(preset: Preset, stage: str) -> int:
     if stage == "adapter":
         router = preset.gate_start == "router"
         return adapter_flops(preset.config, rows, preset.adapter, router)
-    return (dfpo_flops if stage == "dfpo" else full_flops)(preset.config, rows)
+    return full_flops(preset.config, rows)
 
 
 def stage_function(stage: str) -> Callable[[Run], None]:

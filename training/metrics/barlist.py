@@ -1,7 +1,9 @@
 """The bars themselves: what is wanted, what was measured, and whether that is enough."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from training.metrics.gates import share_apart
 
@@ -79,6 +81,32 @@ def costs(found: dict) -> tuple[str, bool | None]:
     return ", ".join(parts), min(lows) > 0
 
 
+def uncertain_gates(found: dict) -> list[str]:
+    """Of a measured package, what other gates cost where the interval reaches 0, in words."""
+    return [
+        f"text of {task} under the gates of {other} {_interval(interval)} bits per character"
+        for task, numbers in found["tasks"].items()
+        for other, interval in numbers["other_gates"].items()
+        if interval["low"] <= 0
+    ]
+
+
+def gates_sentence(bars: dict | None) -> str:
+    """What may be said of a run whose tasks all lose least under their own gates, by mean losses on
+    packed rows. bars: what `training.bars` wrote of its package (the last one), None without."""
+    said = "by mean loss, each task's own gates are its best"
+    if bars is None:
+        return f"{said}; without bars there are no intervals, so that is not certain."
+    found = bars["packages"][-1]
+    count = sum(len(numbers["other_gates"]) for numbers in found["tasks"].values())
+    if count == 0:
+        return f"{said}; the measured package has no gates per task, so there are no intervals."
+    reach = uncertain_gates(found)
+    if not reach:
+        return f"{said}; all {count} intervals of the bars say so."
+    return f"{said}, but {len(reach)} of {count} intervals of the bars reach 0: {'; '.join(reach)}."
+
+
 def loops(found: dict) -> tuple[str, bool | None]:
     rate = found["human_answers"]["loop_rate"]
     return f"{100 * rate:.2f} % of {found['human_answers']['answers']}", rate < LOOPS
@@ -141,11 +169,24 @@ def word(met: bool | None) -> str:
     return {True: "met", False: "NOT met", None: "-"}[met]
 
 
+def title(found: dict) -> str:
+    """What a measured package is called: label and id, or id and folder where it has no label."""
+    name = found["package"]
+    label = found.get("label", name)
+    return f"{label}: {name}" if label != name else f"{name} ({found['folder']})"
+
+
+def bars_of_run(out: Path) -> dict | None:
+    """What `training.bars` wrote into a run's folder; None where it was not measured."""
+    path = out / "bars.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def bars_table(result: dict) -> str:
     """The bars of all packages as a Markdown table, and a second one of the numbers behind them."""
     lines = []
     for i, found in enumerate(result["packages"]):
-        lines += [f"\n{found['package']} ({found['folder']}), {found['seconds']:.0f} s\n"]
+        lines += [f"\n{title(found)}, {found['seconds']:,.0f} s\n"]
         lines += ["| bar | wanted | measured | |", "|---|---|---|---|"]
         bars = result["bars"][i * len(BARS) : (i + 1) * len(BARS)]
         lines += [

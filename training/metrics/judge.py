@@ -232,11 +232,50 @@ def compare(judge: Judge | None, contests: Sequence[Contest], cache: Path) -> di
     return found
 
 
+class BadAnswers(ValueError):
+    """A file of answers that cannot be read, or that has no question in common with the other."""
+
+
 def read_answers(path: Path) -> dict[str, dict]:
-    """Rows {id, task, question, answer, reference} of a JSON-lines file, by task and id."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    rows = [json.loads(line) for line in lines if line]
-    return {f"{row.get('task', '')} {row['id']}": row for row in rows}
+    """Rows {id, task, question, answer, reference} of a JSON-lines file, by task and id.
+
+    Raises FileNotFoundError, and BadAnswers with the line that is no such row.
+    """
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            if not {"question", "answer"} <= row.keys():
+                raise KeyError("question, answer")
+            found[f"{row.get('task', '')} {row['id']}"] = row
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadAnswers(f"{path}, line {number}: no row of answers ({error!r})") from error
+    return found
+
+
+def contests_of(first: dict[str, dict], second: dict[str, dict]) -> list[Contest]:
+    """The questions that both sides answered. Raises BadAnswers where there are none."""
+    both = [i for i in first if i in second]
+    if not both:
+        raise BadAnswers("the two files have no question in common")
+    return [
+        Contest(
+            i,
+            first[i]["question"],
+            first[i]["answer"],
+            second[i]["answer"],
+            first[i].get("reference", ""),
+        )
+        for i in both
+    ]
+
+
+def refusal(text: str) -> int:
+    """Prints an expected error in one line -> the exit code."""
+    print(f"judge: {' '.join(text.split())}", file=sys.stderr)
+    return 2
 
 
 def main() -> None:
@@ -255,14 +294,19 @@ def main() -> None:
     key = os.environ.get("JUDGE_KEY") or "none"
     prices = (options.price_in, options.price_out)
     judge = Judge(options.url, options.model, key, options.workers, *prices)
-    first, second = read_answers(options.first), read_answers(options.second)
-    contests = [
-        Contest(i, row["question"], row["answer"], second[i]["answer"], row.get("reference", ""))
-        for i, row in first.items()
-        if i in second
-    ]
     cache = options.cache or options.out.with_suffix(".replies.jsonl")
-    result = compare(judge, contests, cache)
+    try:
+        contests = contests_of(read_answers(options.first), read_answers(options.second))
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        result = compare(judge, contests, cache)
+    except EndpointError as error:
+        again = f"replies until then are in {cache}: the same command goes on from there"
+        sys.exit(refusal(f"{error}; {again}"))
+    except BadAnswers as error:
+        sys.exit(refusal(f"{error}; training.bars --answers DIR writes such files"))
+    except OSError as error:
+        sys.exit(refusal(f"{error}; check the paths and run the command again"))
     options.out.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
     for aspect in ASPECTS:
         if aspect in result:

@@ -156,6 +156,23 @@ def measure_baselines(
     return systems, answers
 
 
+def over_random(
+    answers: Sequence[Answer], pools: dict[str, dict[str, TrainingAnswers]]
+) -> dict[str, dict[str, dict]]:
+    """{task: {kind: interval}}: ROUGE-L above the mean of the random answers to the same question."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for answer in answers:
+        kind = KINDS[answer.item.templated]
+        drawn = pools[kind][answer.item.task].drawn(answer.item)
+        chance = sum(rouge_l(text, answer.item.reference) for text in drawn) / len(drawn)
+        apart = found.setdefault((answer.item.task, kind), [])
+        apart.append(100 * (rouge_l(*answer.pair) - chance))
+    tasks: dict[str, dict[str, dict]] = {}
+    for (task, kind), apart in found.items():
+        tasks.setdefault(task, {})[kind] = mean_interval(apart).as_dict()
+    return tasks
+
+
 def failures(systems: dict[str, dict], name: str = SHIPPED) -> list[str]:
     """Where a system's answers do not beat random training answers, in plain words.
 

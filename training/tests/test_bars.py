@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training import bars
-from training.metrics.barlist import BARS, bars_of, bars_table
+from training.metrics.barlist import BARS, bars_of, bars_table, gates_sentence
 from training.metrics.gates import share_apart, total_variation
 from training.metrics.items import Item
 from training.metrics.judge import read_answers
@@ -280,3 +280,76 @@ def test_a_measurement_is_taken_over_where_nothing_has_changed(
     assert (tmp_path / "answers" / "0.jsonl").read_text().count("\n") > 0
     with pytest.raises(pytest.fail.Exception):  # other items
         bars.run_bars(folders[:1], corpus, most=2, cache=tmp_path)
+
+
+def test_labels_tell_editions_of_one_id_apart(short, corpus, result, tmp_path):
+    assert [found["label"] for found in result["packages"]] == [
+        found["package"] for found in result["packages"]
+    ]
+    assert f"pediatricsgpt-tiny ({short / 'tiny'}), " in bars_table(result)
+    folders = [short / "tiny", short / "tiny"]
+    labels = ["first edition", "second edition"]
+    made = bars.run_bars(folders, corpus, most=1, cache=tmp_path, labels=labels)
+    assert [found["label"] for found in made["packages"]] == labels
+    table = bars_table(made)
+    assert "first edition: pediatricsgpt-tiny, " in table and "second edition: pedi" in table
+    kept = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.json"))
+    assert "edition" not in kept  # a label belongs to a comparison, not to a measurement
+    with pytest.raises(ValueError, match="1 labels for 2 packages"):
+        bars.run_bars(folders, corpus, labels=labels[:1])
+
+
+@pytest.mark.parametrize("missing", ["package", "corpus", "broken"])
+def test_what_cannot_be_measured_is_told_in_a_line(
+    missing, short, corpus, tmp_path, monkeypatch, capsys
+):
+    package, dialogues = short / "tiny", corpus
+    if missing == "package":
+        package = tmp_path / "none"
+    elif missing == "corpus":
+        dialogues = tmp_path
+    else:
+        package = tmp_path / "broken"
+        shutil.copytree(short / "tiny", package)
+        (package / "shard-00000.bin").write_bytes(b"")
+    out = tmp_path / "bars.json"
+    words = ["bars", "--package", str(package), "--corpus", str(dialogues), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as stopped:
+        bars.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.count("\n") == 1 and not out.exists()
+    assert str(dialogues / "chat.jsonl" if missing == "corpus" else package) in said
+    assert "run the command again" in said
+
+
+def test_a_label_for_each_package_or_none(short, corpus, monkeypatch, capsys):
+    words = ["bars", "--package", str(short / "tiny"), "--corpus", str(corpus), "--out", "x"]
+    monkeypatch.setattr("sys.argv", [*words, "--label", "a", "--label", "b"])
+    with pytest.raises(SystemExit) as stopped:
+        bars.main()
+    assert stopped.value.code == 2 and "2 --label for 1 --package" in capsys.readouterr().err
+
+
+def test_a_bug_while_measuring_is_shown_as_one(short, corpus, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(bars, "measure", broken)
+    words = ["bars", "--package", str(short / "tiny"), "--corpus", str(corpus)]
+    monkeypatch.setattr("sys.argv", [*words, "--out", str(tmp_path / "x")])
+    with pytest.raises(ValueError, match="a bug"):
+        bars.main()
+
+
+def test_what_is_said_of_the_gates_follows_the_intervals():
+    def package(*lows: float) -> dict:
+        costs = {str(i): {"value": 0.01, "low": low, "high": 0.024} for i, low in enumerate(lows)}
+        return {"packages": [{}, {"tasks": {"trerecom": {"other_gates": costs}}}]}
+
+    assert gates_sentence(package(0.001, 0.002)).endswith("all 2 intervals of the bars say so.")
+    said = gates_sentence(package(0.001, -0.005))
+    assert "1 of 2 intervals of the bars reach 0" in said
+    assert "trerecom under the gates of 1 +0.010 [-0.005, +0.024]" in said
+    assert "no intervals" in gates_sentence(None) and "not certain" in gates_sentence(None)
+    assert "no gates per task" in gates_sentence(package())

@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training import card, evaluate, export, golden
-from training.batches import TASKS
+from training import about, card, evaluate, export, golden
+from training.batches import TASKS, prepare
 from training.config import EOS
 from training.experts import adapted, gate_statistics, task_gate_means
 from training.golden import Answer
+from training.loop import Deadline
 from training.stages import adapter, cpt, dfpo, sft
-from training.stages.common import done, summary_of
+from training.stages.common import Run, done, summary_of
 from training.tests.testing import CONFIG, make_run, preset
 
 
@@ -50,7 +51,7 @@ def answers_of(run, folder: str) -> torch.Tensor:
 
 
 def test_stages_report_and_the_twin_gets_the_steps_of_the_finish(run):
-    for name in export.STAGES:
+    for name in about.STAGES:
         summary = summary_of(run, name)
         assert summary["tokens"] > 0 and summary["valid"]
     assert summary_of(run, "finish")["steps"] == summary_of(run, "twin")["steps"] == 4
@@ -86,10 +87,12 @@ def test_checkpoint_has_the_agreed_names_and_shapes(run):
     packed = load_file(run.out / "checkpoint" / "quantized.safetensors")
     matrices = [name for name, shape in expected.items() if len(shape) == 2]
     assert set(packed) == {f"{name}.{part}" for name in matrices for part in ("q", "scale")}
-    about = json.loads((run.out / "checkpoint" / "pediatricsgpt.json").read_text(encoding="utf-8"))
-    assert set(about["known_answer_prompts"]) == set(TASKS) == {t["id"] for t in about["tasks"]}
-    assert [stage["name"] for stage in about["stages"]] == list(export.STAGES)
-    assert about["data"] == [{"source": "made", "licence": "MIT", "records": 300}]
+    said = json.loads((run.out / "checkpoint" / "pediatricsgpt.json").read_text(encoding="utf-8"))
+    assert set(said["known_answer_prompts"]) == set(TASKS) == {t["id"] for t in said["tasks"]}
+    assert [stage["name"] for stage in said["stages"]] == list(about.STAGES)
+    assert said["template"] == about.TEMPLATE and said["licence"] == "MIT"
+    assert said["limits"] == about.LIMITS and said["name"]["en"] == "PediatricsGPT tiny (for tests)"
+    assert said["data"] == [{"source": "made", "licence": "MIT", "records": 300}]
 
 
 @torch.no_grad()
@@ -118,8 +121,8 @@ def test_gates_from_the_start_need_no_finish_and_have_a_routed_twin(run, from_st
     assert all(
         m.mode == "token" for _, m in adapted(export.float_model(from_start, "adapter-routed"))
     )
-    about = json.loads((from_start.out / "checkpoint" / "generation_config.json").read_text())
-    assert about["repetition_penalty"] == 1.05
+    sampling = json.loads((from_start.out / "checkpoint" / "generation_config.json").read_text())
+    assert sampling == about.SAMPLING | {"repetition_penalty": 1.05}
 
 
 def test_the_adapter_trains_on_the_reserve_where_there_is_one(run, tmp_path):
@@ -175,8 +178,8 @@ def test_every_task_has_a_plain_lora(run):
     config = run.preset.adapter
     for task in TASKS:
         folder = run.out / "peft" / task
-        about = json.loads((folder / "adapter_config.json").read_text())
-        assert about["r"] == about["lora_alpha"] == config.experts * config.rank
+        lora = json.loads((folder / "adapter_config.json").read_text())
+        assert lora["r"] == lora["lora_alpha"] == config.experts * config.rank
         tensors = load_file(folder / "adapter_model.safetensors")
         assert len(tensors) == 2 * 3 * CONFIG.layers
 
@@ -217,13 +220,26 @@ def test_golden_refuses_what_cannot_be_compared(run, monkeypatch):
         golden.golden(run)
 
 
-def test_a_foreign_base_is_rounded_as_convert_rounds_it(tmp_path):
-    """A Qwen3 base from the tokenizer to the evaluation: what the bases of others have to go through."""
+README = """---
+license: other
+license_name: tongyi-qianwen
+---
+<div>logo</div>
+
+# Qwen-Tiny
+
+Words.
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A run from a Qwen3 checkpoint whose tokenizer ends a turn with a token of its own."""
     transformers = pytest.importorskip("transformers")
     out = tmp_path / "run"
     words = make_run(out, preset()).tokenizer()
     sizes = transformers.Qwen3Config(
-        vocab_size=words.vocab_size,
+        vocab_size=words.vocab_size + 2,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -235,10 +251,67 @@ def test_a_foreign_base_is_rounded_as_convert_rounds_it(tmp_path):
     )
     base = tmp_path / "base"
     transformers.AutoModelForCausalLM.from_config(sizes).save_pretrained(base)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        if (out / "tokenizer" / name).is_file():
-            shutil.copy(out / "tokenizer" / name, base / name)
+    made = json.loads((out / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+    like = made["added_tokens"][0]
+    ends = {words.vocab_size: "<|im_end|>", words.vocab_size + 1: "<|endoftext|>"}
+    made["added_tokens"] += [like | {"id": i, "content": text} for i, text in ends.items()]
+    (base / "tokenizer.json").write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+    (base / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    settings = {"eos_token_id": [*reversed(ends)], "pad_token_id": words.vocab_size + 1}
+    (base / "generation_config.json").write_text(json.dumps(settings))
+    (base / "README.md").write_text(README)
     run = make_run(out, preset(base=str(base)))
+    shutil.rmtree(run.packed)
+    prepare(out / "corpus", run.tokenizer(), run.preset, run.packed)
+    return run
+
+
+def test_a_foreign_base_ends_its_answers_as_its_own_tokenizer_does(foreign):
+    base = foreign.base_folder()
+    end = foreign.tokenizer().eos
+    assert end > 2 and end in np.load(foreign.packed / "sft-medkqa.train.tokens.npy")
+    made = about.template_of(foreign)
+    assert (made["endId"], made["stopIds"]) == (end, [end, end + 1])
+    assert {**made, "endId": 2, "stopIds": [2]} == about.TEMPLATE
+    sampling = about.sampling_of(foreign)
+    assert (sampling["eos_token_id"], sampling["pad_token_id"]) == ([end, end + 1], end + 1)
+    assert "bos_token_id" not in sampling and sampling["temperature"] == 0.7
+    (base / "generation_config.json").unlink()  # config.json names none
+    assert about.template_of(foreign)["stopIds"] == [end]
+    assert about.sampling_of(foreign)["eos_token_id"] == end
+    (base / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
+    with pytest.raises(ValueError, match="expected one id or several"):
+        about.template_of(foreign)
+
+
+def test_a_foreign_base_keeps_its_name_and_licence(foreign):
+    base = foreign.base_folder()
+    assert about.name_of(foreign)["en"] == "PediatricsGPT on Qwen-Tiny"
+    assert about.licence_of(foreign) == "tongyi-qianwen"
+    (base / "README.md").write_text("---\nlicense:\n- apache-2.0\n- mit\nlanguage: zh\n---\n")
+    assert about.name_of(foreign)["zh"] == "PediatricsGPT（基于 base）"
+    assert about.licence_of(foreign) == "apache-2.0, mit"
+    (base / "README.md").unlink()
+    assert about.licence_of(foreign) == "not stated: that of the base model base"
+
+
+def test_only_a_small_model_is_called_very_small():
+    assert about.limits_of(15_160_640) is about.LIMITS
+    large = about.limits_of(7_505_973_248)
+    assert large["en"].startswith("A model of 7.5 billion parameters that invents facts")
+    assert "7.5B" in large["zh"] and "非常小" not in large["zh"]
+
+
+def test_a_model_from_nothing_is_named_after_its_preset(tmp_path):
+    for name in ("nano", "nano-gpu"):
+        run = Run(preset(name=name), tmp_path, Deadline())
+        assert about.name_of(run) == dict.fromkeys(("zh", "en"), f"PediatricsGPT {name}")
+        assert about.licence_of(run) == "MIT" and about.template_of(run) == about.TEMPLATE
+
+
+def test_a_foreign_base_is_rounded_as_convert_rounds_it(foreign):
+    """A Qwen3 base from the tokenizer to the evaluation: what the bases of others have to go through."""
+    run, out = foreign, foreign.out
     for stage in (cpt.cpt, sft.sft, dfpo.dfpo, adapter.first, adapter.finish, adapter.twin):
         stage(run)
     export.export(run)
@@ -257,3 +330,6 @@ def test_a_foreign_base_is_rounded_as_convert_rounds_it(tmp_path):
     assert found["systems"]["base"]["title"] == "base checkpoint"
     card.card(run)
     assert "| width, layers, heads, MLP | 32, 2, 2, 64 |" in (out / "MODEL_CARD.md").read_text()
+    said = json.loads((out / "checkpoint" / "pediatricsgpt.json").read_text(encoding="utf-8"))
+    assert said["template"] == about.template_of(run) and said["licence"] == "tongyi-qianwen"
+    assert "It started from Qwen-Tiny" in (out / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -139,3 +139,51 @@ def test_command_line(endpoint, tmp_path, monkeypatch, capsys):
     judge.main()
     assert "safety: win 100.0 %" in capsys.readouterr().out
     assert json.loads(out.read_text(encoding="utf-8"))["overall"]["win"]["value"] == 1
+
+
+def answers_file(path, **changes):
+    row = {"id": "1", "question": "发热怎么办？", "answer": "多喝水。", "reference": "喝水"}
+    path.write_text(json.dumps(row | changes) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def refused(monkeypatch, capsys, *words: str) -> str:
+    """The one line that the command ends with."""
+    monkeypatch.setattr("sys.argv", ["judge", *words])
+    with pytest.raises(SystemExit) as stopped:
+        judge.main()
+    said = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert not any("Traceback" in line for line in said)
+    return said[-1]
+
+
+def test_an_endpoint_that_fails_is_told_in_a_line_and_a_rerun_goes_on(
+    endpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between retries
+    first = answers_file(tmp_path / "a.jsonl")
+    second = answers_file(tmp_path / "b.jsonl", answer="不知道。")
+    out = tmp_path / "new" / "out.json"
+    words = ["--first", first, "--second", second, "--model", "m", "--out", str(out), "--url"]
+    said = refused(monkeypatch, capsys, *words, "http://127.0.0.1:9/v1")
+    assert said.startswith("judge: http://127.0.0.1:9/v1: ")
+    assert "the same command goes on from there" in said and not out.exists()
+    monkeypatch.setattr("sys.argv", ["judge", *words, endpoint[0]])
+    judge.main()
+    assert json.loads(out.read_text(encoding="utf-8"))["questions"] == 1
+
+
+def test_answers_that_cannot_be_judged_are_told_in_a_line(tmp_path, monkeypatch, capsys):
+    first = answers_file(tmp_path / "a.jsonl")
+    other = answers_file(tmp_path / "b.jsonl", id="2")
+    broken = tmp_path / "c.jsonl"
+    broken.write_text('{"id": "1"}\n')
+    rest = ["--url", "http://127.0.0.1:9/v1", "--model", "m", "--out", str(tmp_path / "o.json")]
+
+    def told(second: str) -> str:
+        return refused(monkeypatch, capsys, "--first", first, "--second", second, *rest)
+
+    assert "no question in common" in told(other)
+    assert "c.jsonl, line 1: no row of answers" in told(str(broken))
+    assert "none.jsonl" in told(str(tmp_path / "none.jsonl"))

@@ -232,3 +232,87 @@ def test_shipped_weights_are_scored_once_and_answer_twice(result):
         before = result["systems"]["cpt"]["tasks"][task]["templated"]["bits_per_character"]
         assert mine["bits_per_character"] != before
     assert shipped["exam"] == bare["exam"]
+
+
+def test_the_top_says_on_how_many_answers_and_how_surely_random_ones_are_beaten(run, result):
+    for kinds in result["systems"]["shipped"]["tasks"].values():
+        kind = next(k for k in ("human", "templated") if kinds[k]["text"]["answers"])
+        text = kinds[kind]["text"]
+        assert text["over_random"]["low"] <= text["over_random"]["value"]
+    task = TASKS[0]
+    numbers = {"answers": 30, "rouge_l": {"value": 16.0}}
+    numbers["over_random"] = {"value": 3.5, "low": 1.0, "high": 6.0}
+    chance = {"human": {"text": {"rouge_l": {"value": 12.5}}}}
+
+    def said(**changes) -> str:
+        shipped = {"human": {"text": {**numbers, **changes}}}
+        systems = {"shipped": {"tasks": {task: shipped}}, "random": {"tasks": {task: chance}}}
+        fine = {"failed": [], "against_the_adapter": [], "systems": systems}
+        return report.top_section(run, fine)
+
+    (run.out / "bars.json").unlink(missing_ok=True)
+    assert (
+        f"{task}: ROUGE-L 16.0 against 12.5 on 30 questions, difference 3.5 (1.0 to 6.0)" in said()
+    )
+    assert "not certain" in said(over_random={"value": 1.0, "low": -0.5, "high": 2.0})
+    assert "on 30 questions, the difference without an interval" in said(over_random=None)
+
+
+def test_own_gates_are_called_best_only_as_far_as_the_intervals_of_the_bars_reach(run, result):
+    fine = result | {"failed": [], "against_the_adapter": []}
+    costs = {"medkqa": {"value": 0.01, "low": -0.005, "high": 0.024}}
+    bars = {"packages": [{"tasks": {"trerecom": {"other_gates": costs}}}]}
+    path = run.out / "bars.json"
+    try:
+        path.write_text(json.dumps(bars))
+        for text in (report.top_section(run, fine), card.adapter_section(run, fine)):
+            assert "1 of 1 intervals of the bars reach 0: text of trerecom under" in text
+        costs["medkqa"]["low"] = 0.001
+        path.write_text(json.dumps(bars))
+        for text in (report.top_section(run, fine), card.adapter_section(run, fine)):
+            assert "all 1 intervals of the bars say so" in text
+    finally:
+        path.unlink()
+    for text in (report.top_section(run, fine), card.adapter_section(run, fine)):
+        assert "without bars there are no intervals" in text
+
+
+def test_the_table_says_why_it_has_no_row_of_a_base(result):
+    assert "this run trains from scratch" in report.systems_section(result)
+    systems = result["systems"] | {"base": result["systems"]["cpt"]}
+    assert "from scratch" not in report.systems_section(result | {"systems": systems})
+
+
+def test_a_running_mean_takes_a_share_of_the_rows_and_at_least_five():
+    assert [plots.window_of(rows) for rows in (9, 15, 100, 400)] == [5, 5, 5, 20]
+
+
+def test_dfpo_is_not_drawn_as_a_loss_per_token(monkeypatch, tmp_path):
+    likelihood, both = {"loss": 2.0, "tokens": 1}, {"loss": 2.0, "tokens": 1, "nll": 1.4}
+    drawn = {}
+
+    def keep(figure, path):
+        drawn.update({ax.get_title(): ax.get_ylabel() for ax in figure.axes})
+        drawn["legend"] = [text.get_text() for text in figure.legends[0].get_texts()]
+
+    monkeypatch.setattr(plots, "_save", keep)
+    adapter_rows = [likelihood | {"preference": 0.7}]
+    plots.plot_losses({"sft": [likelihood], "dfpo": [both], "adapter": adapter_rows}, tmp_path)
+    assert drawn["sft"] == drawn["adapter"] == "loss, nats per token"
+    assert drawn["dfpo"].startswith("training: preference + likelihood")
+    assert drawn["legend"] == [
+        "training, mean of the last 1/20 of its logged steps, at least 5 of them"
+    ]
+
+
+def test_legends_of_the_corpus_cover_nothing_and_a_reason_stands_once(monkeypatch, tmp_path):
+    counts = {"duplicate": 2, "duplicate or loop": 1, "near duplicate": 3, "exact duplicate": 4}
+    shares = report.duplicate_shares({"sources": {"a": {"read": 100, "removed": counts}}})
+    expected = {"repeated in its source": 0.03, "near duplicate": 0.03, "exact duplicate": 0.04}
+    assert shares == {"a": expected}
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    plots.plot_corpus({"medkqa, human": [10, 20]}, shares, tmp_path)
+    figures[0].canvas.draw()
+    for ax in figures[0].axes:
+        assert ax.get_legend().get_window_extent().y1 < ax.get_window_extent().y0
