@@ -259,31 +259,35 @@ export class Engine {
   }
 
   /**
-   * Puts task and mode in place, and the start of the task's prompts into the cache where it was
-   * kept. @returns what a change of the gates took in milliseconds, 0 for none
+   * Puts task and mode in place, and the start of such prompts into the cache where it was kept.
+   * @returns what a change of the gates took in milliseconds, 0 for none
    */
-  async #enter({ task, routed: asked }: EngineRequest): Promise<number> {
+  async #enter({ task, routed: asked, system }: EngineRequest): Promise<number> {
     const hasRouter = this.#manifest.adapter?.mode === 'routed';
     const routed = asked ?? hasRouter;
     if (routed && !hasRouter) {
       throw new Failure('NotRouted', `package ${this.#manifest.id} is merged: it has no router`);
     }
-    if (this.#session.task === task && this.#session.routed === routed) return 0;
-    this.#session.forget();
-    if (hasRouter) this.#backend.setRouted(routed);
-    const elapsedMs = this.#backend.setTask(task);
-    this.#session.begin(task, routed);
-    const tokens = this.#prefixOf(task);
+    const tokens = this.#prefixOf(task, system);
+    let elapsedMs = 0;
+    if (this.#session.task !== task || this.#session.routed !== routed) {
+      this.#session.forget();
+      if (hasRouter) this.#backend.setRouted(routed);
+      elapsedMs = this.#backend.setTask(task);
+      this.#session.begin(task, routed);
+    } else if (this.#session.startsWith(tokens)) {
+      return 0;
+    }
     const restored = await this.#kept?.restore(this.#backend, { task, routed, tokens });
-    this.#session.holds(tokens.slice(0, restored ?? 0));
+    if (restored !== undefined && restored > 0) this.#session.holds(tokens);
     return elapsedMs;
   }
 
-  /** What every prompt of a task begins with: the system text, and what stands before a question. */
-  #prefixOf(task: string): readonly number[] {
+  /** What every prompt begins with: the system text, the task's own unless another is given, and what stands before a question. */
+  #prefixOf(task: string, system: string | undefined): readonly number[] {
     const { tasks, template } = this.#manifest;
-    const system = tasks.find(({ id }) => id === task)?.system ?? '';
-    const parts = encodeParts(this.#tokenizer, template, system, []);
+    const own = tasks.find(({ id }) => id === task)?.system ?? '';
+    const parts = encodeParts(this.#tokenizer, template, system ?? own, []);
     return [...parts.system, ...this.#tokenizer.encodeTemplate(template.user.prefix)];
   }
 
@@ -305,7 +309,7 @@ export class Engine {
 
   async #answer(
     { tokens: prompt }: Prompt,
-    { task, sampling, seed, logprobs }: EngineRequest,
+    { task, system, sampling, seed, logprobs }: EngineRequest,
     hooks: Pick<AnswerPlan, 'onEvent' | 'recover' | 'constraint'>,
     signal: AbortSignal | undefined,
   ): Promise<Answered> {
@@ -318,7 +322,7 @@ export class Engine {
     const expectedRate = this.#prefillRate;
     const how = { sampling, seed, logprobs, stopIds, meanings, expectedRate };
     const backend = (): Backend => this.#backend;
-    const start = this.#kept === null ? [] : this.#prefixOf(task);
+    const start = this.#kept === null ? [] : this.#prefixOf(task, system);
     const prefix = worthKeeping(this.#backend, start) ? start.length : 0;
     const plan = { prompt, prefix, ...how, ...hooks, onDecodeStep, signal, backend };
     try {

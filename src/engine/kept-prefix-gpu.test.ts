@@ -103,6 +103,22 @@ describe.each(ways)('a system text by %s', (_, load) => {
     const total = actual.promptTokens - actual.reusedTokens;
     expect(events.find(({ kind }) => kind === 'prefill')).toMatchObject({ done: 0, total });
 
+    // A text of the person's own is kept as well, also where another one came before it.
+    const own = {
+      ...request,
+      system: '你是一位有耐心的儿科护士，回答家长的问题，先问年龄和体温。',
+    };
+    const typed = await second.generate(own, quiet);
+    await vi.waitFor(() => {
+      expect(kept.records.size).toBe(2);
+    });
+    const third = await visit(backend, kept);
+    await third.generate(request, quiet);
+    const repeated = await third.generate(own, quiet);
+    expect(repeated.reusedTokens).toBeGreaterThan(typed.reusedTokens);
+    expect(said(repeated)).toEqual(said(typed));
+    kept.records.delete([...kept.records.keys()][1] ?? '');
+
     // Tasks have other gates, and so other keys and values; each has a record of its own.
     const other = await second.generate({ ...request, task: 'medkqa' }, quiet);
     expect(other.reusedTokens).toBe(0);

@@ -19,13 +19,13 @@ export interface PrefixStore {
  * driver (16 tokens), and a GPU computes them in the pass that the question needs anyway (64).
  */
 export const LEAST_TOKENS = 16;
-/** Longer ones are computed at every visit: 100 tokens of a 7B model in 8 bits are about this. */
-const MOST_BYTES = 32 << 20;
+/** Longer ones are computed at every visit: 128 tokens of a 7B model with a cache of 16 bits. */
+const MOST_BYTES = 64 << 20;
 /** Changes with the order of the bytes. */
 const EDITION = 1;
 const SEAL_BYTES = 32;
 
-/** The start that all prompts of one task share, and what its keys and values depend on. */
+/** The start that all prompts of one task and system text share, and what its keys and values depend on. */
 export interface Prefix {
   readonly task: string;
   readonly routed: boolean;
@@ -39,7 +39,8 @@ interface Wanted {
 }
 
 /**
- * Keys and values of the fixed start of every task's prompts, kept between visits. A record is a
+ * Keys and values of what prompts of a task begin with, the package's system text or a person's own,
+ * kept between visits. A record is a
  * SHA-256 and the bytes; what is hashed are a key and the bytes. The key says weights, task, tokens
  * and all that computes (kernels, types, device), so that a record of anything else, or one that
  * was changed or cut, has a wrong hash; such a one is removed and computed anew.

@@ -51,21 +51,21 @@ it('keeps what belongs to the package that is being opened, stored or not', asyn
   expect(await place.list('prefixes')).toEqual([folder('a')]);
 });
 
-it('never takes more than 64 MiB: what was there before goes', async () => {
+it('never takes more than 128 MiB: what was there before goes', async () => {
   const { place, open, notes } = await placeWith('a', 'b');
-  await (await open('a')).write('1f', bytes(30 << 20));
+  await (await open('a')).write('1f', bytes(60 << 20));
   const other = await open('b');
-  await other.write('2e', bytes(30 << 20));
+  await other.write('2e', bytes(60 << 20));
   expect(await place.list('prefixes')).toEqual([folder('a'), folder('b')]);
-  await other.write('3d', bytes(5 << 20, 9));
+  await other.write('3d', bytes(10 << 20, 9));
   expect(await place.list('prefixes')).toEqual([folder('b')]);
   expect(await other.read('2e')).toBeNull();
   expect((await other.read('3d'))?.[7]).toBe(9);
   expect(notes).toEqual([]);
-  await other.write('4c', bytes((64 << 20) + 1));
+  await other.write('4c', bytes((128 << 20) + 1));
   expect(await other.read('4c')).toBeNull();
   expect(await other.read('3d')).not.toBeNull();
-  expect(notes).toEqual([expect.stringMatching(/not kept: RangeError: 67108865 bytes/)]);
+  expect(notes).toEqual([expect.stringMatching(/not kept: RangeError: 134217729 bytes/)]);
 });
 
 it('says why where the browser refuses, and fails nowhere', async () => {

@@ -7,7 +7,7 @@ import type { Place } from './place.ts';
 const PREFIXES = 'prefixes';
 const MODELS = 'models';
 /** Most that all packages keep together: a small part of what a model takes. */
-const MOST_BYTES = 64 << 20;
+const MOST_BYTES = 128 << 20;
 
 /** Bytes by name; a name is hexadecimal. */
 export interface KeptBytes {
