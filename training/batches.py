@@ -1,8 +1,8 @@
 """From packed rows to batches.
 
 `Mix` draws rows from several pools: in CPT it starts rich in text and drifts into instructions, and
-inside a kind it draws by priority times what is left of the pool (priority sampling, as in
-HuatuoGPT-II). `training.prepare` says which sets there are and how they are written.
+inside a kind it draws by priority times the rows of the pool (priority sampling, after HuatuoGPT-II).
+`training.prepare` says which sets there are and how they are written.
 """
 
 import zlib

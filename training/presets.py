@@ -16,6 +16,13 @@ from training.model import Config
 from training.settings import SettingsError, from_table, override
 
 CONFIGS = Path(__file__).parent / "configs"
+TASKS = AdapterConfig.tasks
+# Pools of training rows that `priority` weighs; training.prepare writes them.
+POOLS = (
+    *("text-pediatric", "text-general"),
+    *(f"{kind}-{task}" for kind in ("chat", "sft") for task in (*TASKS, "general")),
+    *(f"{kind}-{task}" for kind in ("moe", "people") for task in TASKS),
+)
 ABLATIONS = {"hybrid": bool}  # what `ablation` may say: CPT with instructions, or plain text only
 
 
@@ -130,11 +137,49 @@ class Preset:
             raise ValueError(f"human_share = {self.human_share}, expected a share from 0 to 1")
         if not all(0 <= share <= 1 for share in self.chat_share):
             raise ValueError(f"chat_share = {self.chat_share}, expected shares from 0 to 1")
+        for key in self.priority:
+            if key not in POOLS:
+                raise ValueError(f"unknown key priority.{key}; known: {', '.join(POOLS)}")
+        for key in ("steps", "seconds"):
+            if getattr(self.finish, key) is not None:
+                raise ValueError(
+                    f"finish.{key} does nothing: the finish has finish_share of the adapter's steps"
+                )
+        if self.adapter.gate == "task" and self.gate_start == "router":
+            raise ValueError(GATES_DISAGREE.format("task", "router"))
         for key, value in self.ablation.items():
             if key not in ABLATIONS:
                 raise ValueError(f"unknown key ablation.{key}; known: {', '.join(ABLATIONS)}")
             if type(value) is not ABLATIONS[key]:
                 raise ValueError(f"ablation.{key} = {value!r} is no {ABLATIONS[key].__name__}")
+
+
+GATES_DISAGREE = (
+    "adapter.gate = {0!r} and gate_start = {1!r} disagree: gate_start decides (router: adapter.gate is "
+    "token; task: it is task), and adapter.gate may be left out"
+)
+
+
+def check_stated(table: Mapping[str, Any], where: str) -> None:
+    """Settings that are stated and would do nothing. Raises SettingsError that names them.
+
+    Only what a file or `--set` says is looked at: the defaults of these fields stand for nothing.
+    """
+    start = table.get("gate_start", "router")
+    gate = _stated(table, "adapter", "gate")
+    if gate in ("token", "task") and (gate == "task") != (start == "task"):
+        raise SettingsError(f"{where}: {GATES_DISAGREE.format(gate, start)}")
+    for stage in ("expert", "finish"):
+        optimizer = _stated(table, stage, "optimizer")
+        if optimizer not in (None, "adamw"):
+            raise SettingsError(
+                f"{where}: {stage}.optimizer = {optimizer!r}: the adapter trains with adamw only"
+            )
+
+
+def _stated(table: Mapping[str, Any], section: str, key: str) -> Any:
+    part = table.get(section)
+    return part.get(key) if isinstance(part, Mapping) else None
 
 
 def preset_names() -> list[str]:
@@ -159,6 +204,7 @@ def load_preset(name_or_path: str | Path, overrides: list[str] | None = None) ->
     if "name" in table:
         raise SettingsError(f"{path}: unknown key name; a preset is called like its file")
     table = override(table, overrides or [])
+    check_stated(table, path.name)
     return from_table(Preset, {"name": path.stem, **table}, path.name)
 
 

@@ -1,23 +1,36 @@
 """Drives a whole run in one process: `python -m training.run --preset ci --data DIR --out DIR`.
 
+`--extra DIR ...` adds one's own books to the corpus, and the construction's options (`--engine` ...)
+go to its builder as they are.
+
 Every step leaves a mark when it is done and is skipped from then on, so the command is safe to
 repeat. With --max-seconds it stops cleanly (exit code 3) and a repetition goes on. Stages on several
 GPUs are started one by one, such as `torchrun --nproc-per-node 8 -m training.stages.sft`.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from training.journal import replace_text
 from training.loop import Deadline, StoppedByTime
+from training.pedcorpus.options import (
+    BUILD_LIMIT,
+    Options,
+    add_arguments,
+    as_arguments,
+    options_from,
+)
 from training.presets import chosen_preset
-from training.runfolder import ChangedSettings
-from training.stages.common import Run, add_run_arguments, session
+from training.runfolder import Refused
+from training.stages.common import Run, add_run_arguments, refuse, session
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,14 +50,50 @@ def tool(run: Run, module: str, *arguments: str) -> None:
         )
     except subprocess.TimeoutExpired:
         raise StoppedByTime from None
+    except subprocess.CalledProcessError as error:
+        raise Refused(
+            f"{module} failed (code {error.returncode}), it says why above; mended, the same command "
+            "goes on"
+        ) from None
 
 
-def corpus(run: Run, data: Path) -> None:
+def corpus(run: Run, data: Path, more: Sequence[str] = ()) -> None:
+    """Builds the corpus. more: further arguments of the builder."""
     if not data.is_dir():
-        raise FileNotFoundError(f"--data {data}: no such folder of raw sources")
+        raise Refused(
+            f"--data {data}: no such folder of raw sources; training/README.md lists their names, "
+            "and training/sample is a small one"
+        )
     out = str(run.out / "corpus")
     where = ["--data", str(data.absolute()), "--out", out, "--preset", run.preset.corpus]
-    tool(run, "training.pedcorpus.build", *where)
+    tool(run, "training.pedcorpus.build", *where, *more)
+
+
+def builder_arguments(extra: Sequence[Path], options: Options) -> list[str]:
+    """What the builder is told besides folders and preset. It runs in another folder: paths are
+    made absolute. Raises Refused for a folder of one's own that is not there."""
+    for folder in extra:
+        if not folder.is_dir():
+            raise Refused(f"--extra {folder}: no such folder of your own books")
+    if options.cache:
+        options = replace(options, cache=str(Path(options.cache).absolute()))
+    given = ["--extra", *(str(folder.absolute()) for folder in extra)] if extra else []
+    return [*given, *as_arguments(options)]
+
+
+def check_extra(run: Run, extra: Sequence[Path]) -> None:
+    """Raises Refused where the corpus is there already and was built without these folders."""
+    report = run.out / "corpus" / "report.json"
+    if not report.is_file():
+        return
+    own = json.loads(report.read_text(encoding="utf-8")).get("own", [])
+    read = {folder["source"] for folder in own}
+    for folder in extra:
+        if f"user__{folder.resolve().name}" not in read:
+            raise Refused(
+                f"--extra {folder}: the corpus in {report.parent} was built without it. Give "
+                "another --out, or remove it and begin again"
+            )
 
 
 def tokenizer(run: Run, data: Path) -> None:
@@ -124,8 +173,10 @@ STEPS: dict[str, Callable[[Run, Path], None]] = {
 }
 
 
-def work(run: Run, data: Path, names: list[str]) -> None:
-    """The steps of these names that are not marked as done. Raises StoppedByTime."""
+def work(run: Run, data: Path, names: list[str], built_with: Sequence[str] = ()) -> None:
+    """The steps of these names that are not marked as done. built_with: further arguments of the
+    corpus builder. Raises StoppedByTime, and Refused where something is not there."""
+    steps = STEPS | {"corpus": partial(corpus, more=built_with)}
     marks = run.out / "done"
     marks.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -136,7 +187,7 @@ def work(run: Run, data: Path, names: list[str]) -> None:
         run.deadline.check()
         say(f"{name} ...")
         began = time.monotonic()
-        STEPS[name](run, data)
+        steps[name](run, data)
         replace_text(mark, f"{time.monotonic() - began:.1f} s\n")
         say(f"{name}: done in {time.monotonic() - began:.1f} s")
 
@@ -147,6 +198,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the raw sources")
     parser.add_argument("--from", dest="first", choices=STEPS, default="corpus")
     parser.add_argument("--to", dest="last", choices=STEPS, default="golden")
+    parser.add_argument(
+        "--extra", type=Path, nargs="+", default=[], help="folders of your own books for the corpus"
+    )
+    add_arguments(parser, BUILD_LIMIT)
     options = parser.parse_args()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error("this is one process; torchrun takes a stage, such as training.stages.sft")
@@ -155,13 +210,18 @@ def main() -> None:
     first, last = names.index(options.first), names.index(options.last)
     if first > last:
         parser.error(f"--from {options.first} comes after --to {options.last}")
-    run = Run(preset, options.out.absolute(), Deadline(options.max_seconds))
     try:
+        built_with = builder_arguments(options.extra, options_from(options))
+    except ValueError as error:
+        refuse(parser.prog, Refused(error))
+    try:
+        run = Run(preset, options.out.absolute(), Deadline(options.max_seconds))
+        check_extra(run, options.extra)
         with session(run, options.allow_changes):
             say(f"preset {preset.name} on {run.device}, in {run.out}")
-            work(run, options.data, names[first : last + 1])
-    except ChangedSettings as error:
-        parser.error(str(error))
+            work(run, options.data, names[first : last + 1], built_with)
+    except Refused as error:
+        refuse(parser.prog, error)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers")
 
 
-class ChangedSettings(ValueError):
+class Refused(ValueError):
+    """What was asked for cannot be done here; the message says what to do. No fault of the code."""
+
+
+class ChangedSettings(Refused):
     """The folder holds a run with other settings."""
 
 

@@ -19,6 +19,18 @@ class Library:
         """Whether the source is here."""
         return (self.folder / name).is_dir() or (self.folder / f"{name}.tar.xz").is_file()
 
+    def names(self) -> list[str]:
+        """What lies in the folder as a source would, whether a reader knows it or not. Licence
+        texts, single files and what is hidden are none."""
+        if not self.folder.is_dir():
+            return []
+        found = set()
+        for path in self.folder.iterdir():
+            name = path.name if path.is_dir() else path.name.removesuffix(".tar.xz")
+            if (path.is_dir() or name != path.name) and not name.startswith("."):
+                found.add(name)
+        return sorted(found - {"licences", "licenses"})
+
     def files(self, name: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
         """Yield (path inside the source, text) of the wanted files, in one pass.
 

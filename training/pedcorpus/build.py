@@ -9,9 +9,9 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
 
@@ -32,47 +32,92 @@ from .output import (
 from .pairs import Chooser, ranked
 from .pipeline import Pipeline
 from .readers import own_folder
+from .readers.lexicons import lexicon
 from .readers.more import PAIR_READERS
 from .reading import PRESETS, Preset, Reading
 from .record import Chat, Exam, Pair, Text, Triple
 from .sources import CAREGPT, CHINESEBLUE, SMILE
+from .sources import folders as folders_of_sources
 from .split import hashed
 from .store import Record, Writer
 from .tally import Tally
 
 
-def _seed(record: Record, engine: construct.Engine) -> bool:
+def _seed(record: Record, options: construct.Options) -> bool:
     """Whether to construct from a record: from training records, and without a model only from
     texts and triples about children, since rules cannot better what people said.
     """
     if isinstance(record, Exam):
         return False
     if isinstance(record, Chat):
-        chosen = engine.options.engine != "offline" or engine.options.rule != "auto"
+        chosen = options.engine != "offline" or options.rule != "auto"
         return chosen and record.split == "train"
     return isinstance(record, Triple) or (record.pediatric and record.source not in _NO_BOOKS)
 
 
-def _constructed(
-    pipeline: Pipeline, engine: construct.Engine, limit: int, ledger: Ledger
-) -> Iterator[Chat]:
-    """What the rules make of the training records, for training; nothing from a held-out fact."""
-    made = 0
-    # the user's own files first: the limit should not be spent before they are reached
-    mine = pipeline.kept(lambda r: r.source.startswith("user__") and _seed(r, engine))
-    others = pipeline.kept(lambda r: not r.source.startswith("user__") and _seed(r, engine))
-    made_of = (construct.apply(seeds, engine, ledger) for seeds in (mine, others))
-    for chat in chain.from_iterable(made_of):
-        if made >= limit:
+def _own(source: str) -> bool:
+    return source.startswith("user__")
+
+
+class Construction:
+    """The dialogues that the rules make of training records, for training.
+
+    Of one's own files all passages are used; of the other sources as many as `preset` says, which
+    counts dialogues offline and passages with an endpoint, where each is paid for. `options.limit`
+    counts passages of both, one's own first, and then texts, dialogues and triples take turns.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, options: construct.Options, preset: int, ledger: Ledger
+    ) -> None:
+        self.pipeline, self.options, self.preset, self.ledger = pipeline, options, preset, ledger
+        self.passages = 0  # all that there were to choose from, with a limit
+
+    def chats(self, engine: construct.Engine) -> Iterator[Chat]:
+        """All that is constructed; nothing from a held-out fact."""
+        offline, made = self.options.engine == "offline", 0
+        for chat in engine.run(self._jobs(), self.ledger):
+            own = _own(chat.source)
+            if not own and offline and not self.options.limit and made >= self.preset:
+                print(f"construct: {made:,d} dialogues, as many as the preset wants of the "
+                      "project's sources; --limit takes more", file=sys.stderr)  # fmt: skip
+                return
+            if chat.task == "general" and offline:
+                continue  # adults' diseases as sentences of the graph: the texts hold them already
+            self.ledger.saw(chat.source)
+            held = chat.group and hashed(chat.group, chat.task) != "train"
+            if chat.split not in _TRAIN or held:
+                self.ledger.drop(chat.source, "constructed from a held-out fact", chat.question)
+                continue
+            made += not own
+            yield replace(chat, split="train")
+
+    def said(self) -> str:
+        """What the limit cut off, in words; empty where it cut nothing."""
+        if self.passages <= self.options.limit:
+            return ""
+        return f"cut by --limit at {self.options.limit:,d} of {self.passages:,d} passages"
+
+    def _jobs(self) -> Iterator[construct.Job]:
+        if self.options.limit:
+            for job in chain(self._in_turn(own=True), self._in_turn(own=False)):
+                self.passages += 1
+                if self.passages <= self.options.limit:
+                    yield job
             return
-        if chat.task == "general" and engine.options.engine == "offline":
-            continue  # adults' diseases as sentences of the graph: the texts hold them already
-        ledger.saw(chat.source)
-        if chat.split not in _TRAIN or (chat.group and hashed(chat.group, chat.task) != "train"):
-            ledger.drop(chat.source, "constructed from a held-out fact", chat.question)
-            continue
-        made += 1
-        yield replace(chat, split="train")
+        yield from self._in_order(own=True)
+        others = self._in_order(own=False)
+        yield from others if self.options.engine == "offline" else islice(others, self.preset)
+
+    def _in_order(self, own: bool, *kinds: type) -> Iterator[construct.Job]:
+        def wanted(record: Record) -> bool:
+            mine = _own(record.source) == own and _seed(record, self.options)
+            return mine and (not kinds or isinstance(record, kinds))
+
+        return construct.jobs(self.pipeline.kept(wanted), self.options.rule, self.ledger)
+
+    def _in_turn(self, own: bool) -> Iterator[construct.Job]:
+        return construct.in_turn(*(self._in_order(own, kind) for kind in (Text, Chat, Triple)))
 
 
 _TRAIN = ("", "train")
@@ -149,31 +194,32 @@ def build(
     data: Path,
     out: Path,
     preset: str | Preset,
-    extra: Path | None = None,
+    extra: Path | Sequence[Path] | None = None,
     options: construct.Options | None = None,
     records: Iterable[Record] = (),
 ) -> dict:
     """Read the sources in `data`, write the corpus to `out`, return the report.
 
-    `extra` is a folder of the user's own files; `records` are added as they come. Raises ValueError
-    or FileNotFoundError that say which file cannot be used and why.
+    `extra` are folders of the user's own files; `records` are added as they come. Raises ValueError
+    or FileNotFoundError that say which file cannot be used and why, or that there is no source.
     """
     start = perf_counter()
     chosen = PRESETS[preset] if isinstance(preset, str) else preset
     options = options or construct.Options()
     library, ledger = Library(data), Ledger()
-    own = own_folder.open_folder(extra) if extra else None
+    folders = [extra] if isinstance(extra, Path) else list(extra or ())
+    warn_of_unknown(library)
+    if not (folders or records):
+        require_source(library)
+    own = own_folder.open_folders(folders)
     work = out / "work"
     shutil.rmtree(work, ignore_errors=True)
     pipeline = Pipeline(work, ledger)
     pipeline.take(Reading(library, chosen, ledger, _chain(own, ledger, records)).records())
-    limit = options.limit or chosen.constructed
-    if limit:
+    cut = ""
+    if options.limit or chosen.constructed:
         pipeline.settle()
-        # an endpoint's cost is estimated for what it is asked, so it is told the limit
-        asked = replace(options, limit=limit) if options.engine == "endpoint" else options
-        engine = construct.engine_from(asked)
-        pipeline.take(_constructed(pipeline, engine, limit, ledger))
+        cut = _construct(pipeline, library, options, chosen.constructed, ledger)
     pipeline.settle(chosen.templated)
     pipeline.account()
     corpus = Corpus(out, pipeline, library, chosen.pairs)
@@ -181,12 +227,9 @@ def build(
     hash_files(out)
     report = corpus.tally.report(ledger, pipeline.decontamination, perf_counter() - start)
     if own:
-        report["own"] = {
-            "source": own.source,
-            "licence": own.licence,
-            "warnings": own.warnings,
-            "problems": own.problems,
-        }
+        report["own"] = [folder.about() for folder in own]
+    if cut:
+        report["cut"] = cut
     with replacing(out / "report.json") as file:
         file.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     with replacing(out / "DATA_CARD.md") as file:
@@ -195,9 +238,43 @@ def build(
     return report
 
 
-def _chain(own: own_folder.OwnFolder | None, ledger: Ledger, more: Iterable[Record]) -> Iterator:
-    if own:
-        yield from own.records(ledger)
+def _construct(
+    pipeline: Pipeline, library: Library, options: construct.Options, preset: int, ledger: Ledger
+) -> str:
+    """Adds what the rules make; a dialogue that was made better goes. -> what a limit cut off."""
+    construction = Construction(pipeline, options, preset, ledger)
+    names = lexicon(library, Ledger()) if options.engine == "endpoint" else None
+    engine = construct.engine_from(options, names)
+    pipeline.take(construction.chats(engine), construct.parent_of)
+    if cut := construction.said():
+        print(f"construct: {cut}", file=sys.stderr)
+    return cut
+
+
+def require_source(library: Library) -> None:
+    """Raises ValueError where no source that a reader knows is there."""
+    if not any(library.has(name) for name in folders_of_sources()):
+        raise ValueError(
+            f"{library.folder}: no source in this folder. training/README.md lists the names that "
+            "are read; training/sample is a small folder of them"
+        )
+
+
+def warn_of_unknown(library: Library) -> None:
+    """Says which folders and archives no reader knows."""
+    for name in library.names():
+        if name not in folders_of_sources():
+            said = (
+                "no reader knows a source of this name, so it is not read; your own files: --extra"
+            )
+            print(f"warning: {library.folder / name}: {said}", file=sys.stderr)
+
+
+def _chain(
+    own: list[own_folder.OwnFolder], ledger: Ledger, more: Iterable[Record]
+) -> Iterator[Record]:
+    for folder in own:
+        yield from folder.records(ledger)
     yield from more
 
 
@@ -206,13 +283,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of NAME.tar.xz or NAME/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="nano")
-    parser.add_argument("--extra", type=Path, help="folder of your own books, triples, dialogues")
-    construct.add_arguments(parser)
+    parser.add_argument(
+        "--extra", type=Path, nargs="+", help="folders of your own books, triples, dialogues"
+    )
+    construct.add_arguments(parser, construct.BUILD_LIMIT)
     given = parser.parse_args()
     if not given.data.is_dir():
         parser.error(f"no such folder: {given.data}")
     try:
         options = construct.options_from(given)
+        require_source(Library(given.data))
         report = build(given.data, given.out, given.preset, given.extra, options)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"pedcorpus: {error}")

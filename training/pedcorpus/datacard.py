@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from . import decontaminate, dedup
 from .filters import STEPS
+from .pipeline import REPLACED
 from .record import SPLITS, TASKS
 from .sources import (
     BABY,
@@ -184,6 +185,11 @@ def _steps(report: dict) -> str:
         for step, item in source["changed"].items():
             changed[step] += item["count"]
     known = [[name, rule, _n(removed[name]), _n(changed[name])] for name, rule in rules.items()]
+    if removed[REPLACED]:
+        known.append(
+            [REPLACED, "a regularised or reconstructed dialogue", _n(removed[REPLACED]), "–"]
+        )
+        rules[REPLACED] = ""
     others = [
         [step, "rule of the source's reader", _n(n), _n(changed[step])]
         for step, n in removed.most_common()
@@ -215,7 +221,6 @@ def card(report: dict, preset: str) -> str:
     absent = ", ".join(report["absent"])
     licences = [[n, x["licence"], x["tier"]] for n, x in report["licences"].items()]
     exams = [[e["source"], e["split"], _n(e["records"])] for e in report["exams"]]
-    own = report.get("own")
     return (
         f"# PedCorpus, preset `{preset}`: data card\n\n"
         "Chinese pediatric instructions for three tasks (PedCorpus), text for continued "
@@ -237,7 +242,8 @@ def card(report: dict, preset: str) -> str:
         "re-hosts or derives from others' content. own: written here. user: stated by the user.\n\n"
         + _rows(("source", "licence", "tier"), licences)
         + (f"\nNot at hand in this build: {absent}.\n" if absent else "")
-        + (_own(own) if own else "")
+        + "".join(_own(folder) for folder in report.get("own", []))
+        + (f"\nConstruction was {report['cut']}.\n" if "cut" in report else "")
         + "\n## Cleaning\n\nA step removes a record (or a part of one) or changes it. Evaluation "
         "items keep their wording.\n\n" + _steps(report) + "\n## Decontamination\n\n"
         f"Training records (text, dialogues, constructed ones and pairs) against "

@@ -28,6 +28,7 @@ from .record import TASKS, Chat, Exam, Text, Triple, Turn
 from .split import RANK, split_of
 from .store import Record, Writer, batches
 
+REPLACED = "replaced by what was constructed of it"
 REASONS = (
     "",
     "exact duplicate",
@@ -36,6 +37,7 @@ REASONS = (
     "group is held out",
     "holds an evaluation item",
     "template over the cap",
+    REPLACED,
 )
 _KINDS = {Text: 0, Chat: 1, Exam: 2, Triple: 3}
 _PENDING = 512
@@ -58,20 +60,26 @@ class Pipeline:
         self.reason = np.zeros(0, np.uint8)
         self.decontamination: dict = {}
         self._held_questions: set[int] = set()
+        self._replaced: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.kind)
 
     # -- taking in ---------------------------------------------------------------------------
 
-    def take(self, records: Iterable[Record]) -> None:
-        """Clean the records and spill them to a new file."""
+    def take(
+        self, records: Iterable[Record], parent: Callable[[Record], str] = lambda record: ""
+    ) -> None:
+        """Clean the records and spill them to a new file. parent: the id of the dialogue that a
+        record stands for, if it stands for one; that goes when anything of the record stays."""
         path = self.work / f"{len(self.files):03d}.parquet"
         with Writer(path) as writer:
             for record in tqdm(records, desc="reading", unit=" records", file=sys.stderr):
                 for part in self._prepared(record):
                     self._note(part)
                     writer.put(part)
+                    if name := parent(record):
+                        self._replaced.add(number(name))
             self._sign()
         self.files.append(path)
 
@@ -155,7 +163,9 @@ class Pipeline:
         """Decide for every record why it goes, or that it stays; `cap` templates per task."""
         kind, rank = np.array(self.kind), np.array(self.rank)
         asked, group = np.array(self.asked, np.uint64), np.array(self.group, np.uint64)
-        self.reason = np.zeros(len(self), np.uint8)
+        before, self.reason = self.reason, np.zeros(len(self), np.uint8)
+        if self._replaced:
+            self._replace(kind, before)
         # held-out records come first: of two that are alike the training record goes
         order = np.argsort(np.argsort(-rank.astype(np.int64), kind="stable"), kind="stable")
         self._duplicates(kind, order)
@@ -181,12 +191,18 @@ class Pipeline:
     def _mark(self, which: np.ndarray, reason: int) -> None:
         self.reason[which & self._staying] = reason
 
+    def _replace(self, kind: np.ndarray, before: np.ndarray) -> None:
+        """Dialogues that others stand for go; so do again their copies that had gone before."""
+        self.reason[: len(before)] = before
+        replaced = np.isin(np.array(self.name, np.uint64), np.array([*self._replaced], np.uint64))
+        self._mark((kind == _KINDS[Chat]) & replaced, REASONS.index(REPLACED))
+
     def _duplicates(self, kind: np.ndarray, order: np.ndarray) -> None:
         exact = np.array(self.exact, np.uint64)
         signed = np.array(self.signed, np.int64)
         every = np.concatenate(self._signatures) if self._signatures else np.zeros((0, 1))
         for value in (_KINDS[Text], _KINDS[Chat], _KINDS[Exam]):
-            rows = np.flatnonzero(kind == value)
+            rows = np.flatnonzero((kind == value) & self._staying)
             self._mark(_scatter(rows, repeats(exact[rows], order[rows]), len(self)), 1)
             rows = rows[(signed[rows] >= 0) & (self.reason[rows] == 0)]
             if len(rows):

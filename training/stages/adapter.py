@@ -77,7 +77,7 @@ class TaskMix(Mix):
 
     Between the two a small pool is read more often than a large one, and still not so often that its
     expert learns it by heart long before the others are trained; multilingual models draw their languages so.
-    The ordinary mix slows down towards the end of a pool, which several epochs should not.
+    The ordinary mix draws by priority times rows, as a power of 1 does here.
     """
 
     power: float = 0.0

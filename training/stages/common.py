@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +20,7 @@ from training.loop import Deadline, Stage, StoppedByTime, train
 from training.losses import cross_entropy
 from training.model import Model
 from training.presets import Preset, StagePreset, add_preset_arguments, chosen_preset
-from training.runfolder import ChangedSettings, RunFolder
+from training.runfolder import Refused, RunFolder
 
 if TYPE_CHECKING:
     from training.tokenizer import PedTokenizer
@@ -31,10 +31,14 @@ STOPPED = 3  # exit code: stopped by time, a rerun resumes
 def device_for(wanted: str) -> torch.device:
     """The device of this process: cpu, cuda or auto (CUDA where there is one)."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ValueError("the preset wants CUDA and there is none: --set device=cpu")
+        raise Refused("the preset wants CUDA and there is none: --set device=cpu")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+class NoBase(Refused, FileNotFoundError):
+    """The checkpoint that the preset starts from is not there."""
 
 
 class Run:
@@ -54,10 +58,10 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.preset.bf16)
 
     def base_folder(self) -> Path:
-        """Of the checkpoint that the run starts from. FileNotFoundError where it is not there."""
+        """Of the checkpoint that the run starts from. Raises NoBase where it is not there."""
         folder = Path(self.preset.base or "")
         if self.preset.base is None or not (folder / "config.json").is_file():
-            raise FileNotFoundError(
+            raise NoBase(
                 f"preset {self.preset.name}: base = {self.preset.base!r} is no folder of a "
                 "checkpoint (config.json, weights, tokenizer); --set base=DIR names it"
             )
@@ -285,6 +289,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse(command: str, error: Refused) -> NoReturn:
+    """Ends the command with one line that says what to do, and code 2."""
+    print(f"{command}: {error}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
 def stage_main(work: Callable[[Run], None], what: str | None) -> None:
     """Command line of one stage, alone or under `torchrun`."""
     parser = argparse.ArgumentParser(description=what)
@@ -296,7 +306,7 @@ def stage_main(work: Callable[[Run], None], what: str | None) -> None:
         run = Run(preset, options.out.absolute(), Deadline(options.max_seconds))
         with session(run, options.allow_changes):
             work(run)
-    except ChangedSettings as error:
-        parser.error(str(error))
+    except Refused as error:
+        refuse(parser.prog, error)
     finally:
         distributed.stop()

@@ -1,6 +1,6 @@
-"""What test_distributed starts with torchrun: CPT in all ranks, stopped after so many steps.
+"""What test_distributed starts with torchrun: stages in all ranks, stopped after so many steps.
 
-torchrun --nproc-per-node 2 -m training.tests.ranks OUT STEPS SETTING ...
+torchrun --nproc-per-node 2 -m training.tests.ranks OUT STAGE[,STAGE] STEPS SETTING ...
 """
 
 import sys
@@ -11,6 +11,10 @@ from training.loop import Deadline, StoppedByTime
 from training.presets import load_preset
 from training.stages.common import Run
 from training.stages.cpt import cpt
+from training.stages.dfpo import dfpo
+from training.stages.sft import sft
+
+STAGES = {"cpt": cpt, "sft": sft, "dfpo": dfpo}
 
 
 class StopsAfter(Deadline):
@@ -26,10 +30,12 @@ class StopsAfter(Deadline):
 
 
 def main() -> None:
-    out, steps, *settings = sys.argv[1:]
+    out, stages, steps, *settings = sys.argv[1:]
     distributed.start("cpu")
     try:
-        cpt(Run(load_preset("ci", settings), Path(out), StopsAfter(int(steps))))
+        run = Run(load_preset("ci", settings), Path(out), StopsAfter(int(steps)))
+        for stage in stages.split(","):
+            STAGES[stage](run)
     except StoppedByTime:
         distributed.say(f"stopped on {distributed.world()} ranks")
     finally:

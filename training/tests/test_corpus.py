@@ -210,7 +210,7 @@ def test_same_input_same_output(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_absent_sources_are_said(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / CHINESEBLUE).mkdir(parents=True)
     report = build(tmp_path / "in", tmp_path / "out", "ci")
     assert DXFORMER in report["absent"]
     assert report["chat"]["medkqa"]["train"] > 100  # what the project wrote itself

@@ -15,7 +15,7 @@ from training.batches import Batch
 from training.journal import read_journal
 from training.loop import Stage, StoppedByTime, check_pieces
 from training.presets import load_preset
-from training.stages import adapter, cpt
+from training.stages import adapter, cpt, dfpo, sft
 from training.stages.common import Run, done, save_model, summary_of
 from training.tests.ranks import StopsAfter
 from training.tests.testing import make_run
@@ -28,8 +28,14 @@ SETTINGS = [
     *("cpt.context=64", "cpt.rows=4", "cpt.steps=8", "cpt.optimizer=adamw", "cpt.ema=0.5"),
     *("expert.context=64", "expert.rows=4", "expert.steps=6", "gate_start=router"),
     *("finish.context=64", "finish.rows=4", "finish_share=0.5"),
+    *("sft.rows=4", "sft.steps=6", "sft.optimizer=muon"),
+    *("dfpo.rows=4", "dfpo.steps=6"),
 ]
-PIECES = ["cpt.accumulate=2", "expert.accumulate=2", "finish.accumulate=2"]
+# Muon makes matrices orthogonal in bf16, which turns an order of sums into a thousandth of an update;
+# one process with other pieces differs as much (weights by up to 7e-4, of the 1.5e-2 that 6 steps move them).
+MUON = 200
+PIECES = ["cpt.accumulate=2", "sft.accumulate=2", "dfpo.accumulate=2"]
+PIECES += ["expert.accumulate=2", "finish.accumulate=2"]
 
 
 def torchrun(module: str, *arguments: str) -> str:
@@ -59,29 +65,30 @@ def numbers(run: Run, stage: str) -> list[tuple[int, str, float]]:
     return found
 
 
-def assert_same(one: Run, other: Run, stage: str) -> None:
+def assert_same(one: Run, other: Run, stage: str, factor: float = 1) -> None:
+    """factor: on the tolerances."""
     first, second = numbers(one, stage), numbers(other, stage)
     assert [n[:2] for n in first] == [n[:2] for n in second] != []
     for (step, key, a), (_, _, b) in zip(first, second, strict=True):
         # held-out losses are rounded to 1e-5; a norm is the root of a sum of many squares
         tolerance = {"loss": 1e-5, "norm": 1e-4}.get(key, 2.1e-5)
-        assert abs(a - b) < tolerance, (stage, step, key, a, b)
+        assert abs(a - b) < factor * tolerance, (stage, step, key, a, b)
     assert done(one, stage) is not None
     assert summary_of(one, stage)["tokens"] == summary_of(other, stage)["tokens"]
 
 
-def same_tensors(one: Path, other: Path) -> None:
+def same_tensors(one: Path, other: Path, factor: float = 1) -> None:
     a, b = load_file(one), load_file(other)
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(a[name], b[name], atol=factor * 1e-5, rtol=0)
 
 
 def test_cpt_on_two_processes_and_then_on_one_equals_one(tmp_path):
     whole = single(tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "parts")
     cpt.cpt(whole)
-    said = torchrun("training.tests.ranks", str(tmp_path / "parts"), "5", *SETTINGS)
+    said = torchrun("training.tests.ranks", str(tmp_path / "parts"), "cpt", "5", *SETTINGS)
     assert said.count("stopped on 2 ranks") == 1
     parts = single(tmp_path / "parts")
     assert len([n for n in numbers(parts, "cpt") if n[1] == "loss"]) == 5
@@ -89,6 +96,23 @@ def test_cpt_on_two_processes_and_then_on_one_equals_one(tmp_path):
     assert_same(whole, parts, "cpt")
     one, other = (run.folder("cpt") / "model.safetensors" for run in (whole, parts))
     same_tensors(one, other)
+
+
+def test_dfpo_and_sft_with_muon_on_two_processes_equal_one(tmp_path):
+    """Pieces of the whole run are the ranks' shares: pairs of answers are never torn apart."""
+    whole = single(tmp_path / "whole")
+    torch.manual_seed(5)
+    for before in ("cpt", "sft"):
+        save_model(whole.new_model(), whole.folder(before) / "model.safetensors")
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    dfpo.dfpo(whole)  # before SFT, whose model it would else take: Muon's is not the same to 1e-5
+    sft.sft(whole)
+    torchrun("training.tests.ranks", str(tmp_path / "parts"), "dfpo,sft", "99", *SETTINGS)
+    parts = single(tmp_path / "parts")
+    for stage, factor in (("dfpo", 1), ("sft", MUON)):
+        assert_same(whole, parts, stage, factor)
+        one, other = (run.folder(stage) / "model.safetensors" for run in (whole, parts))
+        same_tensors(one, other, factor)
 
 
 def test_the_adapter_stage_on_one_process_and_then_on_two_equals_one(tmp_path):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from training.presets import CI, NANO, PRESETS, Preset, load_preset, preset_names
+from training.presets import CI, NANO, POOLS, PRESETS, Preset, load_preset, preset_names
 from training.settings import SettingsError, as_table, from_table
+from training.tests.testing import make_run, preset
 
 
 def write(folder: Path, text: str, name: str = "ci") -> Path:
@@ -92,12 +93,43 @@ def test_a_wrong_line_is_refused_by_name(tmp_path, line, said):
         ("cpt.schedule=linear", "expected 'wsd' or 'cosine'"),
         ("cpt.ema=1", "ema = 1.0"),
         ("cpt.clip=-1", "clip"),
+        ("priority.moe-evidig=2", "unknown key priority.moe-evidig; known: text-pediatric, "),
+        ("expert.optimizer=muon", "expert.optimizer = 'muon': the adapter trains with adamw"),
+        ("finish.optimizer=muon", "finish.optimizer = 'muon'"),
+        ("finish.steps=9", "finish.steps does nothing: the finish has finish_share"),
+        ("finish.seconds=9", "finish.seconds does nothing"),
+        ("adapter.gate=task", "adapter.gate = 'task' and gate_start = 'router' disagree"),
     ],
 )
 def test_a_wrong_override_is_refused_by_name(assignment, said):
     with pytest.raises(SettingsError) as caught:
         load_preset("ci", [assignment])
     assert said in str(caught.value)
+
+
+def test_gates_that_agree_or_are_left_out_are_taken():
+    for start, gate in (("task", "task"), ("router", "token")):
+        changed = load_preset("ci", [f"gate_start={start}", f"adapter.gate={gate}"])
+        assert changed.gate_start == start
+    # nano leaves it out: a run that was begun so goes on
+    assert NANO.gate_start == "task" and NANO.adapter.gate == "token"
+    with pytest.raises(SettingsError, match="'token' and gate_start = 'task' disagree"):
+        load_preset("nano", ["adapter.gate=token"])
+    with pytest.raises(ValueError, match="disagree"):
+        dataclasses.replace(CI, adapter=dataclasses.replace(CI.adapter, gate="task"))
+
+
+def test_the_pools_that_may_be_weighed_are_those_that_stages_draw_from(tmp_path):
+    packed = {path.name.split(".")[0] for path in drawn_from(tmp_path)}
+    assert packed == set(POOLS)
+
+
+def drawn_from(folder: Path) -> list[Path]:
+    """The training rows that a run packs, without pairs and the reserve of one's own."""
+    run = make_run(folder, preset())
+    kinds = ("text", "chat", "sft", "moe", "people")
+    found = run.packed.glob("*.train.tokens.npy")
+    return [path for path in found if path.name.startswith(kinds)]
 
 
 def test_an_unknown_preset_and_a_missing_key_are_named(tmp_path):

@@ -6,17 +6,21 @@ pediatrician's answer; `regularise` makes terse, noisy answers of real conversat
 (arXiv 2405.19266, section 3.1) names; its prompts were never published, ours are our own.
 """
 
+from ..options import BUILD_LIMIT, Options, add_arguments, options_from
 from .apply import Engine, apply, engine_from
-from .jobs import Job, jobs
-from .options import Options, add_arguments, options_from
+from .jobs import Job, in_turn, jobs
+from .made import parent_of
 
 __all__ = [
+    "BUILD_LIMIT",
     "Engine",
     "Job",
     "Options",
     "add_arguments",
     "apply",
     "engine_from",
+    "in_turn",
     "jobs",
     "options_from",
+    "parent_of",
 ]

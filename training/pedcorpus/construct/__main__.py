@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ..archive import Library
 from ..ledger import Ledger
+from ..options import add_arguments, options_from
 from ..readers.lexicons import Lexicon, lexicon
 from ..readers.own_folder import open_folder
 from ..record import Chat
 from ..sources import SOURCES, Source
 from .apply import apply, engine_from
 from .endpoint import EndpointError
-from .options import add_arguments, options_from
 
 
 def line_of(chat: Chat) -> str:

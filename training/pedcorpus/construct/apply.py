@@ -5,10 +5,10 @@ from itertools import islice
 from typing import Protocol
 
 from ..ledger import Ledger
+from ..options import Options
 from ..readers.lexicons import Lexicon
 from ..record import Chat
 from .jobs import Job, jobs
-from .options import Options
 
 
 class Engine(Protocol):

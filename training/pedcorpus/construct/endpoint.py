@@ -12,13 +12,13 @@ from itertools import islice
 from typing import IO
 
 from ..ledger import Ledger
+from ..options import Options
 from ..readers.lexicons import Lexicon
 from ..record import Chat
 from .cache import Cache, Reply, key_of_request
 from .check import Checks, Rejected
 from .jobs import Job
 from .limits import Estimate, Pace, request_tokens
-from .options import Options
 from .requests import chats_of, expected_tokens, request_of
 
 

@@ -92,6 +92,18 @@ def jobs(records: Iterable, rule: str, ledger: Ledger) -> Iterator[Job]:
         yield graph_job(source, head, facts)
 
 
+def in_turn(*streams: Iterable[Job]) -> Iterator[Job]:
+    """One job of each stream after the other, so that a limit leaves none of them out."""
+    waiting = [iter(stream) for stream in streams]
+    while waiting:
+        for stream in list(waiting):
+            job = next(stream, None)
+            if job is None:
+                waiting.remove(stream)
+            else:
+                yield job
+
+
 def _text_jobs(text: Text, ledger: Ledger) -> Iterator[Job]:
     path, body = read_back(text.text)
     parts = list(_cut(body))

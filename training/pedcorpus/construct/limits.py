@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from ..clean import HAN
-from .options import Options
+from ..options import Options
 
 
 class Pace:

@@ -1,9 +1,22 @@
 """A constructed record, with its provenance."""
 
+import re
+
 from ..record import Chat, Turn
 from .jobs import Job
 
 RULE_NAMES = {"role_play": "role-play", "regularise": "regularise", "reconstruct": "reconstruct"}
+
+
+_PARENT = re.compile(r"(?P<parent>.+)-(?:regularise|reconstruct)$")
+_MADE = re.compile(r" (?:regularise|reconstruct)/(?:offline$|endpoint:)")
+
+
+def parent_of(record: object) -> str:
+    """Id of the dialogue that a constructed one is a better form of; empty where it is none."""
+    found = isinstance(record, Chat) and _MADE.search(record.provenance)
+    match = _PARENT.match(record.id) if found and isinstance(record, Chat) else None
+    return match["parent"] if match else ""
 
 
 def made(

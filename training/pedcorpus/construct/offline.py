@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from ..ledger import Ledger
+from ..options import Options
 from ..record import Chat
 from .jobs import Job
-from .options import Options
 from .reconstruct import reconstruct
 from .regularise import regularise
 from .role_play import from_facts, from_text

@@ -3,13 +3,13 @@
 from functools import cache
 from pathlib import Path
 
+from ..options import Options
 from ..record import Chat, Turn, dialogue
 from ..tasks import task_of
 from .check import Checks, Rejected, json_of
 from .jobs import Job
 from .limits import tokens_of
 from .made import made
-from .options import Options
 
 PROMPTS = Path(__file__).parent / "prompts"
 

@@ -33,6 +33,15 @@ class OwnFolder:
     problems: list[str] = field(default_factory=list)
     keep_sources: bool = False  # lines of a corpus that was built here name their sources
 
+    def about(self) -> dict:
+        """What a report says of it, once the records have been read."""
+        return {
+            "source": self.source,
+            "licence": self.licence,
+            "warnings": self.warnings,
+            "problems": self.problems,
+        }
+
     def records(self, ledger: Ledger) -> Iterator[Text | Chat | Triple]:
         """All records, file after file in sorted order, one section or line at a time.
 
@@ -159,3 +168,14 @@ def open_folder(folder: Path, licence: str = "") -> OwnFolder:
         )
     register(own.source, own.licence)
     return own
+
+
+def open_folders(folders: Iterable[Path]) -> list[OwnFolder]:
+    """Several folders, each under the licence in its `licence.txt`. Raises ValueError where one is
+    not there, and where two of a name could not be told apart."""
+    opened = [open_folder(folder) for folder in folders]
+    sources = [own.source for own in opened]
+    for own in opened:
+        if sources.count(own.source) > 1:
+            raise ValueError(f"{own.folder}: two folders of this name; rename one")
+    return opened

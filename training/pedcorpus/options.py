@@ -1,4 +1,7 @@
-"""What the user may choose about construction, on the command line or in code."""
+"""What the user may choose about construction, on the command line or in code.
+
+It imports nothing of the corpus: `training.run` hands these flags on without the data libraries.
+"""
 
 import argparse
 from dataclasses import dataclass, fields
@@ -17,7 +20,7 @@ class Options:
 
     engine: str = "offline"
     rule: str = "auto"  # by the kind of record: texts and triples, people's chats, other chats
-    limit: int = 0  # most passages or dialogues to use; 0 takes all
+    limit: int = 0  # most passages or dialogues to use; 0: see the two texts of help
     return_advice: bool = False  # offline: add when to come back, where an answer says nothing
     endpoint: str = ""  # base URL, for example http://localhost:11434/v1
     model: str = ""
@@ -56,11 +59,18 @@ class Options:
         return Path(self.cache or ".cache/construct.sqlite")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options as flags, in groups."""
+LIMIT = "most passages to use; 0: all"
+BUILD_LIMIT = (
+    "most passages to use, your own first; 0: all of your own, and of the other sources as many as "
+    "the preset constructs"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser, limit: str = LIMIT) -> None:
+    """The options as flags, in groups. limit: what the command says of its limit."""
     parser.add_argument("--engine", choices=ENGINES, default="offline")
     parser.add_argument("--rule", choices=("auto", *RULES), default="auto")
-    parser.add_argument("--limit", type=int, default=0, help="most passages to use; 0: all")
+    parser.add_argument("--limit", type=int, default=0, help=limit)
     parser.add_argument(
         "--return-advice", action="store_true", help="offline: add when to come back"
     )
@@ -91,3 +101,14 @@ def options_from(namespace: argparse.Namespace) -> Options:
     """The options among parsed flags. Raises ValueError for values that do not go together."""
     known = {f.name for f in fields(Options)}
     return Options(**{name: value for name, value in vars(namespace).items() if name in known})
+
+
+def as_arguments(options: Options) -> list[str]:
+    """The flags that give these options, for another command."""
+    given: list[str] = []
+    for f in fields(Options):
+        value = getattr(options, f.name)
+        if value != f.default:
+            flag = "--" + f.name.replace("_", "-")
+            given += [flag] if value is True else [flag, str(value)]
+    return given
