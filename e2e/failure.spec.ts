@@ -78,7 +78,7 @@ test('a page that died during an answer is careful the next time, until it is to
   // What a page that is killed leaves behind; an ordinary reload takes it away.
   await app.page.addInitScript(() => {
     if (sessionStorage.getItem('died') === null) {
-      localStorage.setItem('pediatricsgpt.risk', 'answer');
+      localStorage.setItem('pediatricsgpt.risk.killed', 'answer usual');
       sessionStorage.setItem('died', 'once');
     }
   });

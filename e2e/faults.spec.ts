@@ -68,6 +68,10 @@ test('a worker that dies in mid-answer leaves its words, and another one is star
   const note = app.part('turn-assistant').getByTestId('failure');
   await expect(note).toHaveAttribute('data-failure', 'WorkerLost');
   await app.ready();
+  // With less than before, and so with other numbers, until it is told otherwise.
+  await expect(app.part('careful')).toHaveAttribute('data-care', 'careful');
+  await app.part('load-usual').click();
+  await app.ready();
   await note.getByTestId('retry').click();
   await app.answered();
   expect((await said(app)).startsWith(kept.slice(0, 8))).toBe(true);
@@ -77,6 +81,7 @@ test('a worker that dies in mid-answer leaves its words, and another one is star
   await expect(app.part('model-ready')).toHaveCount(0);
   await app.part('retry').first().click();
   await app.ready();
+  await expect(app.part('careful')).toHaveAttribute('data-care', 'careful');
 });
 
 test('a server that stalls is told of; what had come is kept, and only the rest is served', async ({

@@ -6,14 +6,14 @@ import { backendOf } from './ui/backend-choice.ts';
 import { browserRecords } from './ui/consult/records.ts';
 import { firstEnglish } from './ui/language.svelte.ts';
 import { modelFolder } from './ui/model-folder.ts';
-import { leaveRiskWithPage } from './ui/risk.ts';
+import { risk } from './ui/risk.ts';
 import './ui/style.css';
 import { startEngine } from './worker/client.ts';
 
 const target = document.getElementById('app');
 if (!target) throw new Error('index.html has no element #app');
 
-leaveRiskWithPage(globalThis);
+risk.follow(globalThis);
 const engine = startEngine();
 // A probe for tests: what the worker counted, to hold it to its word.
 Object.assign(globalThis, { pediatricsgpt: { counts: () => engine.counts() } });

@@ -135,8 +135,7 @@ export class Engine {
 
   /** What a person may know of the package and of what computes it now. */
   get info(): Omit<ModelInfo, 'fetched'> {
-    const { backend, selfTest } = this.#checked;
-    return describe(this.#manifest, this.#manifestBytes, backend, selfTest);
+    return describe(this.#manifest, this.#manifestBytes, this.#checked);
   }
 
   get #backend(): Backend {

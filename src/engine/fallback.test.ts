@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { Failure, type FailureName } from '../failure.ts';
-import { FallbackMaker, type BackendMaker, type Checked, type RecoveryCause } from './recovery.ts';
+import {
+  FallbackMaker,
+  type BackendMaker,
+  type Checked,
+  type GpuMaker,
+  type RecoveryCause,
+} from './recovery.ts';
 import { ScriptedBackend } from './testing.ts';
 
 /** A GPU that fails, and a CPU that goes on. */
@@ -12,7 +18,7 @@ function setup({ firstFails, knows = [] }: { firstFails?: FailureName; knows?: R
   const onGpu = checked();
   const onCpu = checked();
   const left = [...knows];
-  const gpu: BackendMaker = {
+  const gpu: GpuMaker = {
     first: () => {
       calls.push('gpu');
       return firstFails ? Promise.reject(new Failure(firstFails, '')) : Promise.resolve(onGpu);
@@ -24,6 +30,7 @@ function setup({ firstFails, knows = [] }: { firstFails?: FailureName; knows?: R
       left.splice(left.indexOf(cause), 1);
       return Promise.resolve(onGpu);
     },
+    triedUntil: (because) => [{ from: 'a GPU', because }],
   };
   const cpu: BackendMaker = {
     first: () => {
@@ -47,7 +54,8 @@ describe('the first backend', () => {
     'is the CPU’s where the GPU ends with %s',
     async (firstFails) => {
       const { maker, onCpu } = setup({ firstFails });
-      expect(await maker.first()).toBe(onCpu);
+      const fellBack = [{ from: 'a GPU', because: firstFails }];
+      expect(await maker.first()).toEqual({ ...onCpu, fellBack });
     },
   );
 
@@ -69,7 +77,7 @@ describe('another backend', () => {
     expect(maker.helps(lost)).toBe('DeviceLost');
     expect(await maker.another('DeviceLost')).toBe(onGpu);
     expect(maker.helps(lost)).toBe('DeviceLost');
-    expect(await maker.another('DeviceLost')).toBe(onCpu);
+    expect((await maker.another('DeviceLost')).backend).toBe(onCpu.backend);
     expect(calls).toEqual(['gpu', 'gpu again: DeviceLost', 'cpu']);
     expect(maker.helps(lost)).toBeNull();
     await expect(maker.another('DeviceLost')).rejects.toMatchObject({ name: 'DeviceLost' });

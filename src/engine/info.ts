@@ -1,13 +1,12 @@
 import type { Manifest } from '../format/manifest.ts';
 import type { ModelInfo } from '../worker/api.ts';
-import type { Backend } from './backend.ts';
+import type { Checked } from './recovery.ts';
 
 /** What a person may know of a loaded package. `manifestBytes` is the size of manifest.json. */
 export function describe(
   manifest: Manifest,
   manifestBytes: number,
-  backend: Pick<Backend, 'name' | 'variant' | 'adapterName'>,
-  selfTest: ModelInfo['selfTest'],
+  { backend, selfTest, fellBack = [] }: Checked,
 ): Omit<ModelInfo, 'fetched'> {
   const { id, name, licence, intendedUse, limits, config, tasks, sampling } = manifest;
   const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -27,6 +26,7 @@ export function describe(
     variant: backend.variant,
     adapter: backend.adapterName,
     selfTest,
+    fellBack,
     data: manifest.provenance.data,
   };
 }

@@ -3,6 +3,7 @@ import { describe, expect, it, vi } from 'vitest';
 import type { PackageSource } from '../format/source.ts';
 import { requestGpu, type GpuDevice } from '../gpu/device.ts';
 import { gpuCases, testDriver } from '../gpu/testing.ts';
+import { carefulTuning } from '../gpu/tuning.ts';
 import type { GenerateEvent } from '../worker/api.ts';
 import { Engine, type EngineRequest } from './engine.ts';
 
@@ -53,22 +54,54 @@ describe('a device that is lost during an answer', () => {
   });
 });
 
+/** The package with another tolerance of its known answer for f16, which is that of 8 bits too. */
+async function withTolerance(f16: number): Promise<PackageSource> {
+  const manifest = JSON.parse((await source.read('manifest.json')).toString()) as {
+    knownAnswer: { tolerance: Record<string, number> };
+  };
+  manifest.knownAnswer.tolerance['f16'] = f16;
+  const bytes = new TextEncoder().encode(JSON.stringify(manifest));
+  return {
+    read: (name) => (name === 'manifest.json' ? Promise.resolve(bytes) : source.read(name)),
+  };
+}
+
+describe('the careful way', () => {
+  const careful = { variant: 'f32', cache: 'int8', tuning: carefulTuning } as const;
+
+  it('passes the known answer with its cache in 8 bits, and answers', async () => {
+    const engine = await Engine.open(source, await requestGpu(testDriver('f32'), careful));
+    expect(engine.info.fellBack).toEqual([]);
+    // f16's, which 8 bits are held to.
+    expect(engine.info.selfTest?.tolerance).toBeGreaterThan(0.05);
+    const sampling = { ...request.sampling, temperature: 0 };
+    const { text } = await engine.generate({ ...request, sampling }, () => undefined);
+    engine.dispose();
+    const usual = await Engine.open(source, await device());
+    expect(text).toBe((await usual.generate({ ...request, sampling }, () => undefined)).text);
+    usual.dispose();
+  });
+
+  it('leaves the 8 bits where the known answer does not come, and says so', async () => {
+    const strict = await withTolerance(1e-9);
+    const engine = await Engine.open(strict, await requestGpu(testDriver('f32'), careful));
+    expect(engine.info).toMatchObject({
+      variant: 'f32',
+      fellBack: [{ from: 'WebGPU f32 int8', because: 'WrongNumbers' }],
+    });
+    expect(engine.info.selfTest?.tolerance).toBeLessThan(0.05);
+    engine.dispose();
+  });
+});
+
 const f16 = gpuCases.find(({ variant }) => variant === 'f16');
 describe.runIf(f16)('a GPU whose f16 numbers are not those of the record', () => {
   it('goes on in f32, and says so', async () => {
-    const manifest = JSON.parse((await source.read('manifest.json')).toString()) as {
-      knownAnswer: { tolerance: Record<string, number> };
-    };
-    manifest.knownAnswer.tolerance['f16'] = 1e-12;
-    const strict: PackageSource = {
-      read: (name) =>
-        name === 'manifest.json'
-          ? Promise.resolve(new TextEncoder().encode(JSON.stringify(manifest)))
-          : source.read(name),
-    };
+    const strict = await withTolerance(1e-12);
     const gpu = await requestGpu(testDriver('f16'), { variant: 'f16' });
     const engine = await Engine.open(strict, gpu);
     expect(engine.info.variant).toBe('f32');
+    expect(engine.info.fellBack).toEqual([{ from: 'WebGPU f16', because: 'WrongNumbers' }]);
     expect(engine.info.selfTest?.tolerance).toBeGreaterThan(1e-6);
     const { tokens } = await engine.generate(request, () => undefined);
     engine.dispose();

@@ -2,9 +2,9 @@ import { Failure, failureName, partOfApp } from '../failure.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { calibrate } from '../gpu/calibrate.ts';
 import type { CalibrationStore } from '../gpu/calibration-store.ts';
-import { plainer, type GpuDevice } from '../gpu/device.ts';
+import { hasEightBits, plainer, type GpuDevice } from '../gpu/device.ts';
 import { trialShapeOf } from '../model/config.ts';
-import type { ModelInfo } from '../worker/api.ts';
+import type { FellBack, ModelInfo } from '../worker/api.ts';
 import type { Backend } from './backend.ts';
 import type { OnnxRuntime } from './backends/onnx.ts';
 import { openWgsl } from './backends/wgsl.ts';
@@ -14,6 +14,8 @@ import { checkKnownAnswer } from './known-answer.ts';
 export interface Checked {
   readonly backend: Backend;
   readonly selfTest: ModelInfo['selfTest'];
+  /** What was tried before it and left, in its order. */
+  readonly fellBack?: readonly FellBack[];
 }
 
 /** Why an engine goes on with another backend than it had. */
@@ -30,6 +32,12 @@ export interface BackendMaker {
   helps(error: unknown): RecoveryCause | null;
   /** Another backend after an error that `helps` knows. @throws Failure where it fails as well */
   another(cause: RecoveryCause): Promise<Checked>;
+}
+
+/** A maker on the GPU, which can tell what it has tried. */
+export interface GpuMaker extends BackendMaker {
+  /** What was left so far, and at last what it makes now, which failed for this reason. */
+  triedUntil(because: FellBack['because']): readonly FellBack[];
 }
 
 /** What every kind of backend is made of. */
@@ -50,9 +58,11 @@ export interface WgslMakerParts extends MakerParts {
 }
 
 /** Backends of our own shaders: 8 bits where asked for, f16, then f32; one new device after a loss, no second one. */
-export class WgslMaker implements BackendMaker {
+export class WgslMaker implements GpuMaker {
   readonly #parts: WgslMakerParts;
   #gpu: GpuDevice;
+  /** What computed wrong numbers before this. */
+  #left: readonly FellBack[] = [];
   #renewed = false;
 
   constructor(parts: WgslMakerParts) {
@@ -60,15 +70,8 @@ export class WgslMaker implements BackendMaker {
     this.#gpu = parts.gpu;
   }
 
-  async first(): Promise<Checked> {
-    try {
-      await this.#calibrate();
-      return await this.#open();
-    } catch (error) {
-      if (this.helps(error) !== 'WrongNumbers') throw error;
-      this.#gpu = plainer(this.#gpu) ?? this.#gpu;
-      return this.first();
-    }
+  first(): Promise<Checked> {
+    return this.#down();
   }
 
   helps(error: unknown): RecoveryCause | null {
@@ -79,15 +82,41 @@ export class WgslMaker implements BackendMaker {
   }
 
   async another(cause: RecoveryCause): Promise<Checked> {
-    const { variant, cache, tuning } = this.#gpu;
     if (cause === 'WrongNumbers') {
-      this.#gpu = plainer(this.#gpu) ?? this.#gpu;
+      this.#step(new Failure(cause, 'the backend before this one'));
     } else if (this.#parts.renewGpu) {
+      const { variant, cache, tuning } = this.#gpu;
       this.#renewed = true;
       // What was found out about this GPU holds for the new device as well.
       this.#gpu = { ...(await this.#parts.renewGpu()), variant, cache, tuning };
     }
-    return this.#open();
+    return this.#down();
+  }
+
+  triedUntil(because: FellBack['because']): readonly FellBack[] {
+    const { variant } = this.#gpu;
+    const from = `WebGPU ${variant}${hasEightBits(this.#gpu) ? ' int8' : ''}`;
+    return [...this.#left, { from, because }];
+  }
+
+  /** The device as it is, then with the next more exact numbers for as long as they are wrong. */
+  async #down(): Promise<Checked> {
+    for (;;) {
+      try {
+        await this.#calibrate();
+        return await this.#open();
+      } catch (error) {
+        this.#step(error);
+      }
+    }
+  }
+
+  /** Goes on to the next more exact numbers. @throws the error where they would not help */
+  #step(error: unknown): void {
+    const next = plainer(this.#gpu);
+    if (failureName(error) !== 'WrongNumbers' || next === null) throw error;
+    this.#left = this.triedUntil('WrongNumbers');
+    this.#gpu = next;
   }
 
   async #calibrate(): Promise<void> {
@@ -99,7 +128,8 @@ export class WgslMaker implements BackendMaker {
 
   async #open(): Promise<Checked> {
     const { manifest, read, onUpload } = this.#parts;
-    return proved(await openWgsl(this.#gpu, manifest, read, onUpload), this.#parts);
+    const backend = await openWgsl(this.#gpu, manifest, read, onUpload);
+    return { ...(await proved(backend, this.#parts)), fellBack: this.#left };
   }
 }
 
@@ -134,11 +164,11 @@ export class OnnxMaker implements BackendMaker {
 
 /** The GPU as long as it works, then the CPU. */
 export class FallbackMaker implements BackendMaker {
-  readonly #gpu: BackendMaker;
+  readonly #gpu: GpuMaker;
   readonly #cpu: BackendMaker;
   #onGpu = true;
 
-  constructor(gpu: BackendMaker, cpu: BackendMaker) {
+  constructor(gpu: GpuMaker, cpu: BackendMaker) {
     this.#gpu = gpu;
     this.#cpu = cpu;
   }
@@ -167,15 +197,21 @@ export class FallbackMaker implements BackendMaker {
       return await make();
     } catch (error) {
       const name = failureName(error);
-      if (!gpuFailures.some((known) => known === name)) throw error;
+      const because = gpuFailures.find((known) => known === name);
+      if (because === undefined) throw error;
       this.#onGpu = false;
-      return this.#cpu.first();
+      return { ...(await this.#cpu.first()), fellBack: this.#gpu.triedUntil(because) };
     }
   }
 }
 
 /** Failures of the GPU; those of the package or its storage would meet the CPU as well. */
-const gpuFailures = ['WrongNumbers', 'DeviceLost', 'DeviceLimit', 'NoWebGpu'] as const;
+const gpuFailures: readonly FellBack['because'][] = [
+  'WrongNumbers',
+  'DeviceLost',
+  'DeviceLimit',
+  'NoWebGpu',
+];
 
 /** A backend that gives the package's known answers; one that does not is disposed of. */
 async function proved(

@@ -2,7 +2,14 @@ import { describe, expect, it, vi } from 'vitest';
 import { requestGpu } from './device.ts';
 import { Gpu } from './gpu.ts';
 import { gpuCases, openNullGpu, openTestGpu, testDriver } from './testing.ts';
-import { gpuTuning, lanesFor, mesaTuning, softwareTuning, tuningFor } from './tuning.ts';
+import {
+  carefulTuning,
+  gpuTuning,
+  lanesFor,
+  mesaTuning,
+  softwareTuning,
+  tuningFor,
+} from './tuning.ts';
 
 const options = { title: '', variant: 'f32', tuning: softwareTuning } as const;
 
@@ -132,6 +139,28 @@ describe('tuning', () => {
     [{}, gpuTuning],
   ])('of %o is cut for what it is', (info, expected) => {
     expect(tuningFor(adapterInfo(info))).toBe(expected);
+  });
+
+  it('of the careful way asks for no more of anything than the others, and for less at once', () => {
+    for (const other of [softwareTuning, mesaTuning, gpuTuning]) {
+      for (const [name, value] of Object.entries(other)) {
+        const careful = carefulTuning[name as keyof typeof other];
+        if (typeof value !== 'number' || name === 'matmulFrom') continue;
+        expect(careful, name).toBeLessThanOrEqual(value);
+      }
+      expect(carefulTuning.chunk).toBeLessThan(other.chunk);
+    }
+    expect(carefulTuning).toMatchObject({
+      matvec: { lanes: 1, subgroup: 1, int8: false },
+      matvecTokens: 1,
+      rowLanes: 1,
+      factors: 'halves',
+      adapterDown: { lanes: 1 },
+      attentionTeam: 1,
+      attentionSlices: 1,
+      matmulFrom: Infinity,
+      stepsInFlight: 1,
+    });
   });
 
   it('gives each lane about two loads, and a driver in software one lane', () => {

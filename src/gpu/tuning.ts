@@ -74,6 +74,20 @@ export const softwareTuning: Tuning = {
 /** Mesa unpacks weights so quickly that a second token in an invocation only costs registers. */
 export const mesaTuning: Tuning = { ...softwareTuning, matvecTokens: 1 };
 
+/**
+ * For a device on which the page died: every kernel in its plainest form, and so little at a time
+ * that neither a driver nor memory has much to bear.
+ */
+export const carefulTuning: Tuning = {
+  ...softwareTuning,
+  matvecTokens: 1,
+  factors: 'halves',
+  adapterDown: { lanes: 1, workgroup: 16 },
+  attentionTeam: 1,
+  chunk: 4,
+  stepsInFlight: 1,
+};
+
 export const gpuTuning: Tuning = {
   matvec: { lanes: 32, workgroup: 64, subgroup: 1, int8: false },
   matvecTokens: 1,

@@ -123,7 +123,7 @@ it('tells before any file is read that the GPU has no memory for the buffers', a
   const { device, ...gpu } = await openDevice({ variant: 'f32', tuning: softwareTuning });
   const message = 'out of memory';
   // The first scope that ends is that of the buffers: no kernel is compiled yet.
-  vi.spyOn(device, 'popErrorScope').mockResolvedValueOnce({ message } as GPUError);
+  vi.spyOn(device, 'popErrorScope').mockResolvedValueOnce({ message });
   const read = vi.fn((file: string) => merged.read(file));
   await expect(Model.load({ ...gpu, device }, merged.manifest, read)).rejects.toMatchObject({
     name: 'DeviceLimit',

@@ -31,9 +31,10 @@ describe('the pace of submits', () => {
 });
 
 it('a prompt is prefilled in submits of a layer each, then of as many as fit', async () => {
-  const { manifest, read } = testPackage({});
+  const test = testPackage({});
+  const { manifest } = test;
   const gpu = await openDevice({ variant: 'f32', tuning: { ...softwareTuning, chunk: 4 } });
-  const model = await Model.load(gpu, manifest, (file) => read(file));
+  const model = await Model.load(gpu, manifest, (file) => test.read(file));
   const { layers } = manifest.config;
   const submit = vi.spyOn(gpu.device.queue, 'submit');
   let now = 0;

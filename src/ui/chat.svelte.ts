@@ -14,7 +14,7 @@ import {
 import { OncePerFrame } from './frame.ts';
 import { recall, remember } from './memory.ts';
 import { intakeText } from './intake/intake.ts';
-import { enterRisk, leaveRisk } from './risk.ts';
+import { risk } from './risk.ts';
 import type { TaskName } from './tasks.ts';
 import { troubleOf } from './trouble.ts';
 
@@ -334,9 +334,9 @@ export class Chat {
       } else if (event.kind === 'piece') text += event.text;
       paint.ask();
     };
+    const leave = this.#isStopping() ? null : risk.enter('answer');
     try {
-      if (this.#isStopping()) throw new Failure('Cancelled', 'stopped before it began');
-      enterRisk('answer');
+      if (leave === null) throw new Failure('Cancelled', 'stopped before it began');
       const system = this.#options.system?.() ?? '';
       const request = {
         task: this.task,
@@ -363,7 +363,7 @@ export class Chat {
     } catch (error) {
       this.#breakOff(answer, error);
     } finally {
-      leaveRisk();
+      leave?.();
     }
     paint.now();
     this.#end(answer);

@@ -4,12 +4,14 @@ import { Chat } from './chat.svelte.ts';
 import { shownAnswer } from './conversation.ts';
 import { emptyIntake } from './intake/intake.ts';
 import { FakeEngine, fakeInfo, type Script } from './testing/fake-engine.ts';
+import { FakeLocks, marks } from './testing/fake-locks.ts';
 import { FakeRecords } from './testing/fake-records.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
 import { Frames, Gate } from './testing/steps.ts';
 
 beforeEach(() => {
   vi.stubGlobal('localStorage', new FakeStorage());
+  vi.stubGlobal('navigator', { locks: new FakeLocks() });
 });
 
 function setUp(script: Script = {}, records = new FakeRecords()) {
@@ -73,6 +75,19 @@ test('the question is kept before the engine gets it', async () => {
   };
   await ask('问');
   expect(seen).toEqual([1]);
+});
+
+test('a page that dies during an answer leaves a mark; an answer that ends or fails does not', async () => {
+  const { engine, ask } = setUp({
+    failure: { after: 1, error: new Failure('DeviceLost', 'driver reset') },
+  });
+  const seen: string[] = [];
+  engine.onGenerate = () => seen.push(...marks());
+  await ask('问');
+  expect(marks()).toEqual([]);
+  await ask('再问');
+  expect(marks()).toEqual([]);
+  expect(seen).toEqual(['answer usual', 'answer usual']);
 });
 
 test('stop keeps what is there and marks it', async () => {

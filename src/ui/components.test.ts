@@ -6,15 +6,19 @@ import EmergencyBanner from './EmergencyBanner.svelte';
 import { Alarm } from './alarm.svelte.ts';
 import FailureNote from './FailureNote.svelte';
 import { Language } from './language.svelte.ts';
+import LoadNotes from './LoadNotes.svelte';
+import { Loader } from './loader.svelte.ts';
 import NoGpu from './NoGpu.svelte';
 import SettingsPanel from './SettingsPanel.svelte';
 import { FakeEngine, type Script } from './testing/fake-engine.ts';
+import { FakeLocks } from './testing/fake-locks.ts';
 import { FakeRecords } from './testing/fake-records.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
 import Transcript from './Transcript.svelte';
 import { troubleOf } from './trouble.ts';
 import { Workspace } from './workspace.svelte.ts';
 import { en } from './words/en.ts';
+import { noGpuEn, noGpuZh } from './words/no-gpu.ts';
 import { zh } from './words/zh.ts';
 
 beforeEach(() => {
@@ -78,7 +82,7 @@ test.each([...failureNames, 'Bug'] as const)(
 
 test('without WebGPU the page says what to do in both languages', () => {
   const { body } = render(NoGpu, { props: { oncpu: () => undefined } });
-  for (const words of [zh.noGpu, en.noGpu]) {
+  for (const words of [noGpuZh, noGpuEn]) {
     for (const text of Object.values(words)) expect(body).toContain(text);
   }
   expect(body).toContain('data-failure="NoWebGpu"');
@@ -145,6 +149,105 @@ test.each([
     expect(midway).not.toContain(words.chat.recovered);
     expect(show()).toContain(words.chat.recovered);
     expect(show()).toContain(dropped);
+  },
+);
+
+const f16 = { from: 'WebGPU f16', because: 'WrongNumbers' } as const;
+
+test.each([
+  [
+    ['zh-CN'],
+    { backend: 'onnx', fellBack: [f16, { from: 'WebGPU f32', because: 'DeviceLimit' }] },
+    '先在显卡上试过而没有采用：WebGPU f16 算出的结果不对；WebGPU f32 显存不够。现在：处理器计算。',
+  ],
+  [
+    ['en-US'],
+    { backend: 'onnx', fellBack: [f16, { from: 'WebGPU f32', because: 'DeviceLimit' }] },
+    'Tried first on the graphics device and left: WebGPU f16 computed wrong numbers; WebGPU f32 has not enough memory. The model now runs on the processor.',
+  ],
+  [
+    ['zh-CN'],
+    { backend: 'wgsl', variant: 'f32', fellBack: [f16] },
+    'WebGPU f16 算出的结果不对。现在：显卡计算（WebGPU） · f32。',
+  ],
+  [
+    ['en-US'],
+    { backend: 'wgsl', variant: 'f32', fellBack: [f16] },
+    'WebGPU f16 computed wrong numbers. The model now runs on the graphics device (WebGPU) · f32.',
+  ],
+  [
+    ['zh-CN'],
+    { fellBack: [{ from: 'WebGPU f32 int8', because: 'WrongNumbers' }] },
+    'WebGPU f32 int8 不够精确。',
+  ],
+  [
+    ['en-US'],
+    { fellBack: [{ from: 'WebGPU f32 int8', because: 'WrongNumbers' }] },
+    'WebGPU f32 int8 was not exact enough.',
+  ],
+  [
+    ['zh-CN'],
+    { backend: 'onnx', fellBack: [{ from: 'WebGPU f16', because: 'DeviceLost' }] },
+    'WebGPU f16 中途停止了工作',
+  ],
+  [
+    ['en-US'],
+    { backend: 'onnx', fellBack: [{ from: 'WebGPU', because: 'NoWebGpu' }] },
+    'WebGPU is not supported here',
+  ],
+] as const)('%s: a fallback is one sentence, %o', async (tags, info, sentence) => {
+  const loader = new Loader(new FakeEngine({ info }), () => '/models/nano/');
+  await loader.start();
+  const language = new Language(tags, en);
+  const { body } = render(LoadNotes, { props: { loader, language } });
+  expect(body).toContain('data-testid="fell-back"');
+  expect(body).toContain(sentence);
+  expect(body).not.toContain('data-testid="careful"');
+});
+
+test('without a fallback nothing is said of one, and a load that failed says only what died', async () => {
+  const language = new Language(['zh-CN'], en);
+  const show = (loader: Loader): string => render(LoadNotes, { props: { loader, language } }).body;
+  const usual = new Loader(new FakeEngine(), () => '/models/nano/');
+  await usual.start();
+  expect(show(usual)).not.toContain('<p');
+  const error = new Failure('WorkerLost', 'inner detail');
+  const failed = new Loader(new FakeEngine({ openFailures: [error] }), () => '/models/nano/');
+  await failed.start();
+  expect(show(failed)).toContain('data-care="careful"');
+  expect(show(failed)).not.toContain('fell-back');
+  expect(show(failed)).not.toContain('inner detail');
+});
+
+test.each([
+  ['zh-CN', '已由另一版本取代'],
+  ['en-US', 'Another edition has taken the place'],
+])('%s: another edition in the place of the chosen one is told', async (tag, words) => {
+  const info = { insteadKey: 'nano@1111111111111111' };
+  const loader = new Loader(new FakeEngine({ info }), () => '/models/nano/');
+  await loader.start();
+  const language = new Language([tag], en);
+  const { body } = render(LoadNotes, { props: { loader, language } });
+  expect(body).toContain('data-testid="other-edition"');
+  expect(body).toContain(words);
+});
+
+test.each([
+  ['zh-CN', 'load usual', '加载模型时页面意外关闭', '占内存较少'],
+  ['zh-CN', 'answer careful', '回答时页面意外关闭', '处理器'],
+  ['en-US', 'compare usual', 'while models were compared', 'with less memory'],
+  ['en-US', 'answer careful', 'during an answer', 'on the processor'],
+])(
+  '%s: after a page that died (%s) what died and what is done is said',
+  async (tag, mark, ...said) => {
+    vi.stubGlobal('navigator', { locks: new FakeLocks() });
+    localStorage.setItem('pediatricsgpt.risk.dead', mark);
+    const loader = new Loader(new FakeEngine(), () => '/models/nano/');
+    await loader.start();
+    const language = new Language([tag], en);
+    const { body } = render(LoadNotes, { props: { loader, language } });
+    for (const words of said) expect(body).toContain(words);
+    expect(body).toContain('data-testid="load-usual"');
   },
 );
 

@@ -10,7 +10,7 @@ import {
 } from '../worker/api.ts';
 import { OncePerFrame } from './frame.ts';
 import { chooseModel } from './model-folder.ts';
-import { diedIn, enterRisk, leaveRisk, type RiskyPhase } from './risk.ts';
+import { type Care, cares, type RiskyPhase, risk } from './risk.ts';
 import { type Trouble, troubleOf } from './trouble.ts';
 import { loadStep, Watch } from './watch.svelte.ts';
 
@@ -24,8 +24,9 @@ export class Loader {
   info = $state.raw<ModelInfo | null>(null);
   device = $state.raw<DeviceReport | null>(null);
   trouble = $state.raw<Trouble | null>(null);
-  /** The page died in this phase the last time, so the model runs in its most careful way. */
-  carefulSince = $state.raw<RiskyPhase | null>(null);
+  /** What died, so that the model is run with more care than usual: the page in a phase, or the worker. */
+  carefulSince = $state.raw<RiskyPhase | 'worker' | null>(null);
+  care = $state.raw<Care>('usual');
   /** The chosen package is gone, and another edition of it has taken its place. */
   isOtherEdition = $state(false);
   #looked = false;
@@ -64,14 +65,24 @@ export class Loader {
   /** Looks at the device and loads the model. Resolves when it is there or has failed. */
   async start(): Promise<void> {
     if (this.#isTaken || this.phase === 'ready') return;
-    if (!this.#looked) this.carefulSince = diedIn();
-    this.#looked = true;
+    if (!this.#looked) {
+      this.#looked = true;
+      const turn = this.#turn;
+      const death = await risk.death();
+      if (turn !== this.#turn) return; // something else is loaded by now
+      if (death !== null && !this.#takeLess(death.phase, death.care)) {
+        // On the CPU too: what comes next is the person's choice.
+        this.#fail(new Failure('WorkerLost', `the page died on the CPU: ${death.phase}`));
+        return;
+      }
+    }
     await this.#load();
   }
 
-  /** Loads the model the usual way although the page died the last time. */
+  /** Loads the model the usual way although something died. */
   async startUsual(): Promise<void> {
-    if (this.#isTaken || this.carefulSince === null) return;
+    if (this.#isTaken || this.care === 'usual') return;
+    this.care = 'usual';
     this.carefulSince = null;
     await this.#load();
   }
@@ -79,6 +90,13 @@ export class Loader {
   /** The address of the model that is loaded, or was tried last; null before. */
   get address(): string | null {
     return this.#address;
+  }
+
+  /** The model runs, or failed, in another way than it was meant to: there is something to say. */
+  get isOtherwise(): boolean {
+    const isSettled = this.phase === 'ready' || this.phase === 'failed';
+    const hasFallen = (this.info?.fellBack.length ?? 0) > 0;
+    return isSettled && (this.care !== 'usual' || this.isOtherEdition || hasFallen);
   }
 
   /** Loads another model in the place of this one. */
@@ -110,6 +128,7 @@ export class Loader {
   /** Loads the model anew, for another choice of what computes. */
   async restart(): Promise<void> {
     if (this.phase === 'starting' || this.#isTaken) return;
+    if (this.care === 'cpu') this.care = 'careful'; // the person chooses what computes
     await this.#load();
   }
 
@@ -155,13 +174,15 @@ export class Loader {
     this.progress = null;
     this.isOtherEdition = false;
     let latest: LoadProgress | null = null;
+    let leave = (): void => undefined;
+    risk.care = this.care;
     const paint = new OncePerFrame(() => {
       if (this.phase === 'loading' && !isOver()) this.progress = latest;
     }, this.#request);
     try {
       const folder = this.#chosen ?? this.#folder();
       this.#address = folder;
-      const backend = this.#backend();
+      const backend = this.care === 'cpu' ? 'cpu' : this.#backend();
       const info = await this.#watch.during('load', async (heard) => {
         const device = await this.#engine.probe();
         if (isOver()) return null;
@@ -170,13 +191,13 @@ export class Loader {
           throw new Failure('NoWebGpu', 'no WebGPU adapter');
         }
         this.phase = 'loading';
-        enterRisk('load');
+        leave = risk.enter('load');
         const onProgress = (progress: LoadProgress): void => {
           heard(loadStep(progress));
           latest = progress;
           paint.ask();
         };
-        const careful = this.carefulSince !== null;
+        const careful = this.care !== 'usual';
         const options = { careful, backend, ...(takeOver && { takeOver }) };
         return this.#engine.open(folder, onProgress, options);
       });
@@ -192,9 +213,9 @@ export class Loader {
       this.phase = 'ready';
       void this.#watchDevice(turn);
     } catch (error) {
-      if (!isOver()) this.#fail(error);
+      if (!isOver()) this.#break(error);
     } finally {
-      if (!isOver()) leaveRisk();
+      leave();
     }
   }
 
@@ -207,11 +228,25 @@ export class Loader {
     } catch (error) {
       // Lent: nothing is lost, it is loaded anew when it comes back.
       if (turn !== this.#turn || this.phase === 'lent') return;
-      this.#fail(error);
+      this.#break(error);
       if (failureName(error) !== 'WorkerLost' || this.#hasRestarted) return;
       this.#hasRestarted = true; // once: a device without enough memory would go on like this
       await this.#load();
     }
+  }
+
+  /** The next load asks for less than what died. False where there is nothing less. */
+  #takeLess(since: RiskyPhase | 'worker', before: Care): boolean {
+    const next = cares[cares.indexOf(before) + 1];
+    this.carefulSince = since;
+    this.care = next ?? before;
+    return next !== undefined;
+  }
+
+  /** As `#fail`; where the worker died, the next one takes less. */
+  #break(error: unknown): void {
+    this.#fail(error);
+    if (failureName(error) === 'WorkerLost') this.#takeLess('worker', this.care);
   }
 
   #fail(error: unknown): void {

@@ -3,17 +3,25 @@ import { Failure } from '../failure.ts';
 import type { BackendChoice } from '../worker/api.ts';
 import { Loader } from './loader.svelte.ts';
 import { modelFolder } from './model-folder.ts';
-import { recall } from './memory.ts';
-import { diedIn, enterRisk, leaveRiskWithPage } from './risk.ts';
+import { FakeLocks, marks } from './testing/fake-locks.ts';
 import { FakeEngine, type Script } from './testing/fake-engine.ts';
 import { FakeStorage } from './testing/fake-storage.ts';
 
 const folder = 'http://localhost/models/nano/';
 const now = (run: () => void): void => run();
 
+let locks: FakeLocks;
+
 beforeEach(() => {
   vi.stubGlobal('localStorage', new FakeStorage());
+  locks = new FakeLocks();
+  vi.stubGlobal('navigator', { locks });
 });
+
+/** What a page leaves behind that dies. */
+function died(mark: string): void {
+  localStorage.setItem('pediatricsgpt.risk.dead', mark);
+}
 
 function setUp(script: Script = {}, backend: BackendChoice = 'auto') {
   const engine = new FakeEngine(script);
@@ -89,23 +97,70 @@ test.each(['../x', 'a/b', 'A', '%2e%2e', ''])('a model cannot be called %j', (na
 });
 
 test('a page that died while loading is careful the next time, and the usual way is a click away', async () => {
-  enterRisk('load'); // and the page is gone
+  died('load usual');
   const { engine, loader } = setUp();
   await loader.start();
-  expect(loader.carefulSince).toBe('load');
+  expect([loader.carefulSince, loader.care]).toEqual(['load', 'careful']);
   expect(engine.careful).toEqual([true]);
+  expect(marks()).toEqual([]);
   await loader.startUsual();
   expect(loader.phase).toBe('ready');
-  expect(loader.carefulSince).toBeNull();
+  expect([loader.carefulSince, loader.care]).toEqual([null, 'usual']);
   expect(engine.careful).toEqual([true, false]);
   await loader.startUsual();
   expect(engine.opened).toHaveLength(2);
 });
 
+test('a page that died in the careful way is run on the CPU the next time', async () => {
+  died('answer careful');
+  const { engine, loader } = setUp({}, 'webgpu');
+  await loader.start();
+  expect([loader.phase, loader.care, loader.carefulSince]).toEqual(['ready', 'cpu', 'answer']);
+  expect(engine.backends).toEqual(['cpu']);
+  // What the person chooses counts, and is run with care.
+  await loader.restart();
+  expect([loader.care, engine.backends.at(-1), engine.careful.at(-1)]).toEqual([
+    'careful',
+    'webgpu',
+    true,
+  ]);
+  await loader.startUsual();
+  expect([engine.backends.at(-1), engine.careful.at(-1)]).toEqual(['webgpu', false]);
+});
+
+test('a package that the CPU cannot run leaves the usual way open', async () => {
+  died('load careful');
+  const { engine, loader } = setUp({ openFailures: [new Failure('CpuLimit', 'large')] });
+  await loader.start();
+  expect(loader.trouble?.name).toBe('CpuLimit');
+  await loader.startUsual();
+  expect([loader.phase, engine.backends.at(-1)]).toEqual(['ready', 'auto']);
+});
+
+test('a page that died on the CPU too loads nothing before the person asks', async () => {
+  died('load cpu');
+  const { engine, loader } = setUp();
+  await loader.start();
+  expect([loader.phase, loader.trouble?.name]).toEqual(['failed', 'WorkerLost']);
+  expect(engine.opened).toEqual([]);
+  expect([loader.care, loader.carefulSince]).toEqual(['cpu', 'load']);
+  await loader.start();
+  expect([loader.phase, engine.backends]).toEqual(['ready', ['cpu']]);
+});
+
+test('the mark of a window that lives says nothing, and stays', async () => {
+  died('answer usual');
+  locks.hold('pediatricsgpt-risk.dead');
+  const { engine, loader } = setUp();
+  await loader.start();
+  expect([loader.care, engine.careful]).toEqual(['usual', [false]]);
+  expect(marks()).toEqual(['answer usual']);
+});
+
 test('a load that ends, well or badly, leaves no mark; one under way does', async () => {
-  let midway: string | null = null;
+  let midway: string[] = [];
   const pause = (): Promise<void> => {
-    midway = recall('risk');
+    midway = marks();
     return Promise.resolve();
   };
   const step = {
@@ -121,25 +176,12 @@ test('a load that ends, well or badly, leaves no mark; one under way does', asyn
     openFailures: [new Failure('ShardTruncated', 'short')],
   });
   await failing.loader.start();
-  expect(midway).toBe('load');
-  expect(recall('risk')).toBeNull();
+  expect(midway).toEqual(['load usual']);
+  expect(marks()).toEqual([]);
   await failing.loader.start();
   expect(failing.loader.phase).toBe('ready');
   expect(failing.engine.careful).toEqual([false, false]);
-  expect(diedIn()).toBeNull();
-});
-
-test('leaving the page takes the mark away, and what is no mark says nothing', () => {
-  const page = new EventTarget();
-  leaveRiskWithPage(page);
-  enterRisk('answer');
-  page.dispatchEvent(new Event('pagehide'));
-  expect(diedIn()).toBeNull();
-  localStorage.setItem('pediatricsgpt.risk', 'nonsense');
-  expect(diedIn()).toBeNull();
-  enterRisk('answer');
-  expect(diedIn()).toBe('answer');
-  expect(diedIn()).toBeNull();
+  expect(marks()).toEqual([]);
 });
 
 test('without an adapter the CPU is left to choose, and what was asked is handed on', async () => {
@@ -164,7 +206,27 @@ test('another edition in the place of the chosen package is told of, and is the 
   expect(usual.loader.isOtherEdition).toBe(false);
 });
 
-test('a worker that dies is started anew once, then the person is asked', async () => {
+test('a fallback, care or another edition is something to say of a model, once it is loaded', async () => {
+  const usual = setUp().loader;
+  await usual.start();
+  expect(usual.isOtherwise).toBe(false);
+  const fellBack = [{ from: 'WebGPU f16', because: 'WrongNumbers' } as const];
+  for (const info of [{ fellBack }, { insteadKey: 'nano@1111111111111111' }]) {
+    const { loader } = setUp({ info });
+    const starting = loader.start();
+    expect(loader.isOtherwise).toBe(false);
+    await starting;
+    expect(loader.isOtherwise).toBe(true);
+  }
+  died('load usual');
+  const { loader } = setUp();
+  await loader.start();
+  expect(loader.isOtherwise).toBe(true);
+  await loader.startUsual();
+  expect(loader.isOtherwise).toBe(false);
+});
+
+test('a worker that dies is started anew once, each time with less, then the person is asked', async () => {
   const { engine, loader } = setUp();
   const died = new Failure('WorkerLost', 'gone');
   const deaths: ((error: Error) => void)[] = [];
@@ -173,12 +235,24 @@ test('a worker that dies is started anew once, then the person is asked', async 
   deaths.at(-1)?.(died);
   await vi.waitFor(() => expect(engine.opened).toHaveLength(2));
   await vi.waitFor(() => expect(loader.phase).toBe('ready'));
+  expect([loader.care, loader.carefulSince]).toEqual(['careful', 'worker']);
+  expect(engine.careful).toEqual([false, true]);
   await vi.waitFor(() => expect(deaths).toHaveLength(2));
   deaths.at(-1)?.(died);
   await vi.waitFor(() => expect(loader.trouble?.name).toBe('WorkerLost'));
   expect(engine.opened).toHaveLength(2);
   await loader.start();
   expect(loader.phase).toBe('ready');
+  expect(engine.backends).toEqual(['auto', 'auto', 'cpu']);
+});
+
+test('a worker that dies in a load is tried again with less', async () => {
+  const { engine, loader } = setUp({ openFailures: [new Failure('WorkerLost', 'gone')] });
+  await loader.start();
+  expect([loader.phase, engine.careful]).toEqual(['failed', [false]]);
+  await loader.start();
+  expect([loader.phase, loader.carefulSince]).toEqual(['ready', 'worker']);
+  expect(engine.careful).toEqual([false, true]);
 });
 
 test('a model that is lent is let go of, and the one that was chosen meanwhile comes back', async () => {
@@ -232,7 +306,7 @@ test('a load that hangs can be ended: another worker loads the model, and the ol
   await hung;
   expect([loader.phase, loader.trouble, engine.renews]).toEqual(['ready', null, 1]);
   expect(engine.opened).toEqual([folder, 'installed:other@1']);
-  expect(recall('risk')).toBeNull();
+  expect(marks()).toEqual([]);
 });
 
 test('a worker that was ended is no worker that died: its end is no news, nor is what it held taken by force', async () => {

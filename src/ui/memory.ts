@@ -18,6 +18,14 @@ export function recall(name: string): string | null {
   return storage()?.getItem(PREFIX + name) ?? null;
 }
 
+/** All names of what is remembered that begin like this. */
+export function namesOf(start: string): string[] {
+  const place = storage();
+  return Array.from({ length: place?.length ?? 0 }, (_, i) => place?.key(i) ?? '')
+    .filter((key) => key.startsWith(PREFIX + start))
+    .map((key) => key.slice(PREFIX.length));
+}
+
 /** Remembers a text under a name; null forgets it. */
 export function remember(name: string, value: string | null): void {
   const place = storage();

@@ -52,6 +52,8 @@ export interface ModelInfo {
   readonly adapter: string; // the GPU's name, or the CPU with its runtime
   /** How far the known-answer test was from its record; null where the package has none. */
   readonly selfTest: { readonly maxLogitDifference: number; readonly tolerance: number } | null;
+  /** What was tried before that which computes now, and was left; empty where the first way was good. */
+  readonly fellBack: readonly FellBack[];
   /** What it was trained on, as far as the package says. */
   readonly data: readonly {
     readonly source: string;
@@ -65,6 +67,12 @@ export interface ModelInfo {
   readonly insteadKey?: string;
   /** Files that had to come over the network this time. */
   readonly fetched: readonly string[];
+}
+
+/** A way of computing that failed when the model was to be loaded. */
+export interface FellBack {
+  readonly from: string; // for whoever knows: 'WebGPU f16'
+  readonly because: 'WrongNumbers' | 'DeviceLost' | 'DeviceLimit' | 'NoWebGpu';
 }
 
 export interface SamplingSettings {
@@ -145,7 +153,7 @@ export interface WorkerCounts {
 }
 
 export interface OpenOptions {
-  /** The plainest kernels, f32 and few tokens at a time: slower, for a device that failed before. */
+  /** The plainest kernels, few tokens at a time, a small cache: slower, for a device that failed before. */
   readonly careful?: boolean;
   /** Default 'auto'. */
   readonly backend?: BackendChoice;

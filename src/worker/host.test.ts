@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Failure } from '../failure.ts';
+import type { GpuOptions } from '../gpu/device.ts';
+import { carefulTuning } from '../gpu/tuning.ts';
 import { samplePackage } from '../store/testing.ts';
-import type { GenerateEvent, GenerateRequest, LoadProgress } from './api.ts';
+import type { FellBack, GenerateEvent, GenerateRequest, LoadProgress } from './api.ts';
 import { Host } from './host.ts';
 
 /** A GPU that can be lost and an engine that answers when the test says so. */
@@ -13,6 +15,8 @@ interface Fake {
   /** Requests for a device, and whether they are granted. */
   devices: number;
   granted: boolean;
+  /** How the last device was asked for. */
+  asked: GpuOptions | undefined;
   finish: () => void;
   emit: (event: GenerateEvent) => void;
   signal: AbortSignal | undefined;
@@ -21,6 +25,10 @@ interface Fake {
   read: string[];
   /** What the engine was opened with. */
   opened: { gpu: boolean; cpu: boolean };
+  /** What its GPU was to keep keys and values as. */
+  cache: string | undefined;
+  /** What it tried and left. */
+  fellBack: readonly FellBack[];
   /** Whether it may choose kernels by measurement. */
   measures: boolean;
 }
@@ -33,6 +41,7 @@ const fake = vi.hoisted((): Fake => {
     fail: idle,
     devices: 0,
     granted: true,
+    asked: undefined,
     finish: idle,
     emit: idle,
     signal: undefined,
@@ -40,22 +49,28 @@ const fake = vi.hoisted((): Fake => {
     disposed: 0,
     read: [],
     opened: { gpu: false, cpu: false },
+    cache: undefined,
+    fellBack: [],
     measures: false,
   };
 });
 
 vi.mock('../gpu/device.ts', () => ({
-  requestGpu: () => {
+  requestGpu: (_gpu: unknown, options: GpuOptions) => {
     fake.devices += 1;
+    fake.asked = options;
     if (!fake.granted)
       return Promise.reject(Object.assign(new Error('no adapter'), { name: 'NoWebGpu' }));
-    return Promise.resolve({ lost: new Promise((resolve) => (fake.lose = resolve)) });
+    const lost = new Promise((resolve) => (fake.lose = resolve));
+    return Promise.resolve({ lost, cache: options.cache });
   },
 }));
 
 vi.mock('../engine/engine.ts', () => {
   const engine = {
-    info: { id: 'example' },
+    get info() {
+      return { id: 'example', fellBack: fake.fellBack };
+    },
     counts: { decodeSteps: 3, decodeStepsAfterStop: 1 },
     noteStop: () => (fake.stops += 1),
     dispose: () => (fake.disposed += 1),
@@ -70,10 +85,11 @@ vi.mock('../engine/engine.ts', () => {
   };
   const open = async (
     source: { read(name: string): Promise<Uint8Array> },
-    gpu: unknown,
+    gpu: { cache?: string } | null,
     options: { renewGpu: () => Promise<unknown>; cpu?: unknown; measurements?: unknown },
   ) => {
     fake.opened = { gpu: gpu !== null, cpu: options.cpu !== undefined };
+    fake.cache = gpu?.cache;
     fake.measures = options.measurements !== undefined;
     fake.renew = options.renewGpu;
     for (const name of ['manifest.json', 'shard-00000.bin']) {
@@ -115,7 +131,7 @@ beforeEach(async () => {
   vi.stubGlobal('fetch', (address: string) =>
     Promise.resolve(new Response(files.get(address.slice(url.length)))),
   );
-  Object.assign(fake, { stops: 0, disposed: 0, read: [], signal: undefined });
+  Object.assign(fake, { stops: 0, disposed: 0, read: [], signal: undefined, fellBack: [] });
   host = new Host();
 });
 
@@ -306,12 +322,47 @@ describe('what computes', () => {
     expect(fake.measures).toBe(measures);
   });
 
-  it('is the CPU where an adapter gives no device', async () => {
+  it('is the CPU where an adapter gives no device, and the page is told', async () => {
     offer(adapterOf('turing'));
     fake.granted = false;
-    await host.open(url, () => undefined);
+    const { fellBack } = await host.open(url, () => undefined);
     expect(fake.opened).toEqual({ gpu: false, cpu: true });
+    expect(fellBack).toEqual([{ from: 'WebGPU', because: 'NoWebGpu' }]);
     await expect(host.open(url, () => undefined, webgpu)).rejects.toThrow('no adapter');
+  });
+
+  it('is told with what the engine tried before it', async () => {
+    offer(adapterOf('turing'));
+    expect((await host.open(url, () => undefined)).fellBack).toEqual([]);
+    fake.fellBack = [{ from: 'WebGPU f16', because: 'WrongNumbers' }];
+    expect((await host.open(url, () => undefined)).fellBack).toEqual(fake.fellBack);
+  });
+
+  it('is no fallback where it is the CPU by choice', async () => {
+    offer(adapterOf('swiftshader'));
+    expect((await host.open(url, () => undefined)).fellBack).toEqual([]);
+  });
+
+  it('is as plain and as small as can be where the page died, else as usual', async () => {
+    offer(adapterOf('turing'));
+    await host.open(url, () => undefined);
+    expect([fake.asked, fake.cache]).toEqual([{}, undefined]);
+    await host.open(url, () => undefined, { careful: true });
+    expect(fake.asked).toEqual({ variant: 'f32', cache: 'int8', tuning: carefulTuning });
+    expect(fake.cache).toBe('int8');
+  });
+
+  it('rounds no cache to 8 bits where no known answer proves the numbers', async () => {
+    offer(adapterOf('turing'));
+    const files = await samplePackage(1);
+    const manifest = JSON.parse(new TextDecoder().decode(files.get('manifest.json'))) as object;
+    const unproved = JSON.stringify({ ...manifest, knownAnswer: null });
+    vi.stubGlobal('fetch', (address: string) => {
+      const name = address.slice(url.length);
+      return Promise.resolve(new Response(name === 'manifest.json' ? unproved : files.get(name)));
+    });
+    await host.open(url, () => undefined, { careful: true });
+    expect([fake.asked?.cache, fake.cache]).toEqual(['int8', 'elem']);
   });
 
   it('goes on where a second GPU is lost and the CPU is behind it', async () => {

@@ -4,7 +4,7 @@ import { Engine } from '../engine/engine.ts';
 import { Failure, failureName, partOfApp } from '../failure.ts';
 import { JsonCalibrations, type CalibrationStore } from '../gpu/calibration-store.ts';
 import { requestGpu, type GpuDevice, type GpuOptions } from '../gpu/device.ts';
-import { isSoftware, softwareTuning } from '../gpu/tuning.ts';
+import { carefulTuning, isSoftware } from '../gpu/tuning.ts';
 import { keptMeasurements } from '../store/measurements.ts';
 import { OpfsPlace } from '../store/opfs.ts';
 import type { AcceptManifest } from '../store/install.ts';
@@ -16,6 +16,7 @@ import {
   type BackendChoice,
   type DeviceReport,
   type EngineApi,
+  type FellBack,
   type GenerateEvent,
   type GenerateRequest,
   type GenerateResult,
@@ -36,9 +37,12 @@ type Listener<T> = (event: T) => void | Promise<void>;
 const STORAGE_LOCK = 'pediatricsgpt-models';
 
 const USUAL: GpuOptions = {};
-/** Every kernel in its plainest form, and small buffers between them. */
-const CAREFUL: GpuOptions = { variant: 'f32', tuning: softwareTuning };
+/** Every kernel in its plainest form, little at a time, and a small cache. */
+const CAREFUL: GpuOptions = { variant: 'f32', cache: 'int8', tuning: carefulTuning };
 const optionsFor = (careful: boolean): GpuOptions => (careful ? CAREFUL : USUAL);
+
+/** An adapter that was found and gave no device. */
+const NO_DEVICE: FellBack = { from: 'WebGPU', because: 'NoWebGpu' };
 
 /** Loaded when the CPU is to compute; a first try that failed is not kept. */
 let runtime: Promise<OnnxRuntime> | null = null;
@@ -202,11 +206,13 @@ export class Host implements EngineApi, ModelHost {
     return navigator.locks.request(STORAGE_LOCK, async () => {
       let choice: Choice = { first: 'wgsl', cpuCanFollow: false };
       let isWorth = false;
+      let isProved = false;
       const { source, fetched, manifestSha, key, place } = await openStored(
         url,
         onProgress,
         (manifest) => {
           choice = chooseBackend(asked, facts, manifest);
+          isProved = manifest.knownAnswer !== null;
           isWorth = asked === 'auto' && worthMeasuring(navigator, manifest);
         },
       );
@@ -223,8 +229,10 @@ export class Host implements EngineApi, ModelHost {
       const kept = keptMeasurements(warn, 'backends');
       const race = isWorth && !plain ? { faster: fasterStore(kept, hinges.join(' ')) } : {};
       this.#cpuCanFollow = cpuCanFollow;
+      // Where nothing proves the numbers, none are rounded to 8 bits.
+      const device = gpu && (isProved ? gpu : { ...gpu, cache: 'elem' as const });
       const engine = await this.#unlessLost(
-        Engine.open(source, gpu, {
+        Engine.open(source, device, {
           onProgress,
           renewGpu: () => this.#renewGpu(),
           prefixes: await keptPrefixes(place, manifestSha, warn),
@@ -238,7 +246,14 @@ export class Host implements EngineApi, ModelHost {
       this.#replaceable = gpu;
       this.#lostBecause = null;
       const isOther = url.startsWith(INSTALLED) && key !== url.slice(INSTALLED.length);
-      return { ...engine.info, fetched: [...fetched], ...(isOther && { insteadKey: key }) };
+      const { info } = engine;
+      const tried = first === 'wgsl' && gpu === null ? [NO_DEVICE] : [];
+      return {
+        ...info,
+        fellBack: [...tried, ...info.fellBack],
+        fetched: [...fetched],
+        ...(isOther && { insteadKey: key }),
+      };
     });
   }
 

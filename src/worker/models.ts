@@ -1,5 +1,5 @@
 import { chooseBackend, type AdapterFacts } from '../engine/choice.ts';
-import { Failure, failureName } from '../failure.ts';
+import { Failure, failureName, partOfApp } from '../failure.ts';
 import { UrlOrigin } from '../store/download.ts';
 import { exportPackage } from '../store/export.ts';
 import { FolderOrigin } from '../store/folder.ts';
@@ -28,7 +28,6 @@ import type {
   ModelsApi,
   StorageReport,
 } from './api.ts';
-import { checkDevice } from './device-check.ts';
 import { Pipe } from './pipe.ts';
 
 /** A callback of the page: across the border it answers with a promise. */
@@ -130,7 +129,8 @@ export class Models implements ModelsApi {
     };
   }
 
-  check(bytes: number | null): Promise<DeviceCheck> {
+  async check(bytes: number | null): Promise<DeviceCheck> {
+    const { checkDevice } = await partOfApp(import('./device-check.ts'));
     return checkDevice(navigator.gpu, bytes);
   }
 

@@ -8,6 +8,7 @@ import {
 } from '../../worker/api.ts';
 import { Alarm } from '../alarm.svelte.ts';
 import { bundledFolder } from '../model-folder.ts';
+import { risk } from '../risk.ts';
 import { publishedDefaults } from '../settings.svelte.ts';
 import type { TaskName } from '../tasks.ts';
 import { type Trouble, troubleOf } from '../trouble.ts';
@@ -133,6 +134,8 @@ export class Compare {
     this.isStopping = false;
     const stop = new AbortController();
     this.#stop = stop;
+    // Both sides run what is not known of this device yet, an imported one code by somebody else.
+    const leave = risk.enter('compare');
     try {
       const base: SamplingSettings = loader.info?.sampling ?? publishedDefaults;
       const request: SideRequest = {
@@ -148,6 +151,7 @@ export class Compare {
       if (!(await loader.lend())) stop.abort();
       for (const run of this.runs) await run.go(request, stop.signal);
     } finally {
+      leave();
       this.isRunning = false;
       this.#stop = null;
       if (!this.#isShown) await loader.takeBack();
@@ -214,7 +218,7 @@ export class Compare {
       () => {
         const address = entry === undefined ? null : addressOf(entry);
         if (address === null) throw new Error(`${model} has no address`);
-        const careful = this.#options.workspace.loader.carefulSince !== null;
+        const careful = this.#options.workspace.loader.care !== 'usual';
         return start({ address, backend, task, careful });
       },
       clock,

@@ -5,6 +5,7 @@ import { aborted } from '../../peer/client.ts';
 import type { PeerModel, SideEngine, SideRequest, SideResult } from '../../peer/api.ts';
 import type { ModelEntry, ModelsApi } from '../../worker/api.ts';
 import { FakeEngine, fakeInfo } from '../testing/fake-engine.ts';
+import { FakeLocks, marks } from '../testing/fake-locks.ts';
 import { FakeRecords } from '../testing/fake-records.ts';
 import { FakeStorage } from '../testing/fake-storage.ts';
 import { en } from '../words/en.ts';
@@ -117,6 +118,7 @@ let models: Pick<ModelsApi, 'list'>;
 
 beforeEach(async () => {
   vi.stubGlobal('localStorage', new FakeStorage());
+  vi.stubGlobal('navigator', { locks: new FakeLocks() });
   vi.stubGlobal('requestAnimationFrame', (run: () => void) => setTimeout(run, 0));
   log = [];
   requests = [];
@@ -191,6 +193,23 @@ test('one side runs after the other, with the same question, sampling and seed',
   // What really ran, not what was asked for.
   expect(first?.model).toMatchObject({ backend: 'onnx', adapter: 'CPU' });
   expect(first?.firstMs).toBeGreaterThanOrEqual(0);
+});
+
+test('a page that dies in a comparison leaves a mark, one that ends it does not', async () => {
+  scripts = { webgpu: { hold: 'answer' }, cpu: { loadError: new Failure('CpuLimit', 'large') } };
+  const done = compare.compare();
+  await vi.waitUntil(() => log.includes('ask webgpu'));
+  expect(marks()).toEqual(['compare usual']);
+  letGo();
+  await done;
+  expect(compare.runs.map(({ state }) => state)).toEqual(['done', 'failed']);
+  expect(marks()).toEqual([]);
+});
+
+test('where the model is run with care, so are the sides', async () => {
+  workspace.loader.care = 'careful';
+  await compare.compare();
+  expect(started.map(({ careful }) => careful)).toEqual([true, true]);
 });
 
 describe('the chat’s model', () => {

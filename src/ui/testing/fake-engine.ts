@@ -50,6 +50,7 @@ export const fakeInfo: ModelInfo = {
   variant: 'f32',
   adapter: 'fake adapter',
   selfTest: { maxLogitDifference: 0.0003, tolerance: 0.01 },
+  fellBack: [],
   data: [{ source: 'ours', licence: 'MIT', records: 3 }],
   fetched: ['shard-00000.bin'],
 };

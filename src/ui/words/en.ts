@@ -1,5 +1,4 @@
 import { failuresEn } from './failures-en.ts';
-import { noGpuEn } from './no-gpu.ts';
 import type { Words } from './zh.ts';
 
 /** Everything the page says, in English. */
@@ -90,10 +89,7 @@ export const en: Words = {
   },
   load: {
     title: 'Preparing the model',
-    runs: {
-      wgsl: 'on the graphics device (WebGPU)',
-      onnx: 'on the processor (no graphics device)',
-    },
+    runs: { wgsl: 'on the graphics device (WebGPU)', onnx: 'on the processor' },
     first:
       'The first time, the model’s files are stored on this device; after that no network is needed.',
     phase: {
@@ -109,14 +105,6 @@ export const en: Words = {
     fromNetwork: 'from the network',
     fromDevice: 'from this device',
     starting: 'Looking at this device …',
-    careful: {
-      load: 'The page died while the model was loading the last time, so it runs in its most careful way now, which may be slower.',
-      answer:
-        'The page died during an answer the last time, so the model runs in its most careful way now, which may be slower. The conversation was kept.',
-    },
-    usual: 'Run it the usual way',
-    otherEdition:
-      'Another edition has taken the place of the model that was chosen, and the one on this device is in use now. Choose another on the page “Models”.',
     ready: '{{name}} is ready · {{megabytes}} MB · on this device',
   },
   settings: {
@@ -403,7 +391,6 @@ export const en: Words = {
     expand: 'Show again what to do',
     source: 'after {{source}}, not clinically reviewed',
   },
-  noGpu: noGpuEn,
   models: {
     lead: 'Models are kept in this browser, on this device. Once installed they need no network.',
     here: 'Models',

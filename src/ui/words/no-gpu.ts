@@ -1,4 +1,7 @@
-/** Said in both languages at once: whoever stands before it should need no setting to read it. */
+/**
+ * Said in both languages at once: whoever stands before it should need no setting to read it.
+ * Fetched with what shows it.
+ */
 
 export const noGpuZh = {
   title: '这个浏览器不能用显卡运行模型',

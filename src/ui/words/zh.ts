@@ -1,5 +1,4 @@
 import { failuresZh } from './failures-zh.ts';
-import { noGpuZh } from './no-gpu.ts';
 
 /** Everything the page says, in simplified Chinese. `en.ts` has the same keys: the type says so. */
 export const zh = {
@@ -88,7 +87,7 @@ export const zh = {
   },
   load: {
     title: '正在准备模型',
-    runs: { wgsl: '显卡计算（WebGPU）', onnx: '处理器计算（没有用显卡）' },
+    runs: { wgsl: '显卡计算（WebGPU）', onnx: '处理器计算' },
     first: '第一次需要把模型文件存到这台设备；以后打开不再需要网络。',
     phase: {
       manifest: '读取模型清单',
@@ -103,13 +102,6 @@ export const zh = {
     fromNetwork: '来自网络',
     fromDevice: '来自本机',
     starting: '正在检查这台设备……',
-    careful: {
-      load: '上次加载模型时页面意外关闭，所以这次用最稳妥的方式运行：可能会慢一些。',
-      answer: '上次回答时页面意外关闭，所以这次用最稳妥的方式运行：可能会慢一些。对话已保存。',
-    },
-    usual: '改用平常的方式',
-    otherEdition:
-      '之前选定的模型已由另一版本取代，现在用的是这台设备上的那一版。要换别的，请到“模型”页选择。',
     ready: '{{name}} 已就绪 · {{megabytes}} MB · 在本机运行',
   },
   settings: {
@@ -379,7 +371,6 @@ export const zh = {
     expand: '再看一遍该做什么',
     source: '参考 {{source}}，未经临床审核',
   },
-  noGpu: noGpuZh,
   models: {
     lead: '模型保存在这台设备的浏览器里，装好以后不需要网络。',
     here: '模型',
