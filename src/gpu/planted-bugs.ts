@@ -112,20 +112,32 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     kernel: 'attention',
     what: 'a token does not see itself',
-    find: 'params.position + group.z + 1',
-    replace: 'max(1, params.position + group.z)',
+    find: 'p < vec4u(length)',
+    replace: 'p < vec4u(max(length, 2) - 1)',
   },
   {
     kernel: 'attention',
     what: 'a token sees the one after it',
-    find: 'params.position + group.z + 1',
-    replace: 'params.position + min(group.z + 2, params.tokens)',
+    find: 'p < vec4u(length)',
+    replace: 'p <= vec4u(length)',
   },
   {
     kernel: 'attention',
     what: 'old sums are not shrunk to a new largest score',
-    find: 'sum *= shrink;',
+    find: 'sums[1] *= shrink.y;',
     replace: '',
+  },
+  {
+    kernel: 'attention',
+    what: 'the query of the first token for the second',
+    find: 'sums[1] += query[DH / 4 + i] * four;',
+    replace: 'sums[1] += query[i] * four;',
+  },
+  {
+    kernel: 'attention',
+    what: 'the first of four tokens sees what the last of them sees',
+    find: 'slope, p, lengths.x)',
+    replace: 'slope, p, lengths.w)',
   },
   {
     kernel: 'attention_decode',
@@ -275,8 +287,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     kernel: 'attention',
     what: 'values by the scales of keys',
     test: 'cache',
-    find: 'return of_scale(values[SCALES + place]);',
-    replace: 'return of_scale(keys[SCALES + place]);',
+    find: 'of_scale(values[p.x]), of_scale(values[p.y])',
+    replace: 'of_scale(keys[p.x]), of_scale(keys[p.y])',
   },
   {
     kernel: 'attention_decode',

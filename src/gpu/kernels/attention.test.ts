@@ -63,6 +63,7 @@ const shapes: readonly Shape[] = [
   ['the first token', { heads: 5, kvHeads: 5, headDim: 64 }, 1, 0],
   ['a chunk with heads that share keys', { heads: 6, kvHeads: 2, headDim: 32 }, 7, 30],
   ['tiles that are full and not', { heads: 2, kvHeads: 2, headDim: 32 }, 2, 600],
+  ['tokens by fours', { heads: 2, kvHeads: 1, headDim: 8 }, 8, 3],
   ['heads of 4', { heads: 3, kvHeads: 1, headDim: 4 }, 7, 254],
 ];
 /** Of the size of 7B and 13B; lavapipe, the driver of f16, compiles it for many seconds. */

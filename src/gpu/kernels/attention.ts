@@ -1,6 +1,9 @@
 import wgsl from '#shaders/attention.wgsl?raw';
 import { gridOf, type Gpu, type Step } from '../gpu.ts';
 
+/** Tokens of a workgroup, as the shader has it. */
+const TEAM = 4;
+
 export interface AttentionShape {
   readonly heads: number; // H
   readonly kvHeads: number; // K, H is a multiple of it
@@ -38,7 +41,7 @@ export async function createAttention(
     },
     { cache: scales > 0 ? 'int8' : 'elem' },
   );
-  const grid = gridOf(heads);
+  const grid = gridOf(heads, TEAM);
   return ({ params, qkv, keys, values, slopes, y }) =>
     kernel.bind([params, qkv, keys, values, slopes, y], grid);
 }
