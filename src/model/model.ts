@@ -8,6 +8,7 @@ import { CacheRows } from './cache-rows.ts';
 import { checkSizes, sizesOf } from './config.ts';
 import { createForward, type Forward, type ForwardParts } from './forward.ts';
 import { Pace } from './pace.ts';
+import { Passes } from './passes.ts';
 import { profile, type KernelTimes } from './profile.ts';
 import { createSamplingBuffers, Sampling, type Choice } from './sampling.ts';
 import { createState } from './state.ts';
@@ -35,14 +36,11 @@ export class Model {
   readonly #parts: ForwardParts;
   readonly #forward: Forward;
   readonly #sampling: Sampling;
+  readonly #passes: Passes;
   readonly #rows: CacheRows;
   readonly #pace: Pace;
-  /** One token of every part of the embedding table: its steps fetch whatever the GPU has chosen. */
-  readonly #anyToken: readonly number[];
   readonly #tasks: ReadonlySet<string>;
   readonly #logits: Float32Array<ArrayBuffer>; // [V], the same in every call
-  readonly #ids: Uint32Array<ArrayBuffer>; // [C]
-  readonly #params = new Uint32Array(4);
   #routed: boolean;
   #position = 0;
   /** The tokens before the logits that the GPU holds; 0 where nobody knows. */
@@ -63,10 +61,9 @@ export class Model {
     this.#sampling = sampling;
     this.#rows = new CacheRows(parts.gpu, parts.sizes, parts.state);
     this.#pace = new Pace(parts.state.chunk);
-    this.#anyToken = parts.weights.embed.parts.map(({ from }) => from);
+    this.#passes = new Passes(parts, forward, sampling);
     this.#tasks = new Set(manifest.tasks.map(({ id }) => id));
     this.#logits = new Float32Array(manifest.config.vocab);
-    this.#ids = new Uint32Array(parts.state.chunk);
     this.#routed = parts.adapter?.info.mode === 'routed';
   }
 
@@ -129,7 +126,7 @@ export class Model {
       let done = 0;
       while (done < tokens.length) {
         if (signal?.aborted) throw new Failure('Cancelled', `stopped after ${done} tokens`);
-        const chunk = tokens.slice(done, done + this.#ids.length);
+        const chunk = tokens.slice(done, done + this.#parts.state.chunk);
         done += chunk.length;
         const last = done === tokens.length;
         const start = performance.now();
@@ -274,13 +271,14 @@ export class Model {
 
   /** GPU time of one pass by kernel, in milliseconds; null where the GPU has no timestamps. */
   async profile(tokens: readonly number[]): Promise<KernelTimes | null> {
-    if (tokens.length > this.#ids.length) {
-      throw new RangeError(`a pass takes ${this.#ids.length} tokens, not ${tokens.length}`);
+    const { chunk } = this.#parts.state;
+    if (tokens.length > chunk) {
+      throw new RangeError(`a pass takes ${chunk} tokens, not ${tokens.length}`);
     }
     return this.#alone(tokens, () => {
-      this.#prepare(tokens);
+      const steps = this.#passes.prepare(tokens, this.#position, this.#routed);
       this.#logitsAt = 0;
-      return profile(this.#gpu, this.#steps(tokens), this.#forward.head, tokens.length);
+      return profile(this.#gpu, steps, this.#forward.head, tokens.length);
     });
   }
 
@@ -318,72 +316,19 @@ export class Model {
     if (this.#busy) throw new Failure('Busy', 'the model is computing');
   }
 
-  #steps(tokens: readonly number[], count = tokens.length) {
-    return [...this.#forward.embed(tokens), ...this.#forward.layers(count, this.#routed)];
-  }
-
-  /** Writes tokens and params of a pass. */
-  #prepare(tokens: readonly number[]): void {
-    const { queue } = this.#gpu.device;
-    const { state } = this.#parts;
-    this.#ids.set(tokens);
-    queue.writeBuffer(state.tokens, 0, this.#ids, 0, tokens.length);
-    this.#prepareParams(tokens.length);
-  }
-
-  #prepareParams(tokens: number): void {
-    const { queue } = this.#gpu.device;
-    const { state } = this.#parts;
-    this.#params.set([tokens, this.#position, 0]);
-    queue.writeBuffer(state.params, 0, this.#params);
-    this.#params.set([1, this.#position, tokens - 1]);
-    queue.writeBuffer(state.headParams, 0, this.#params);
-  }
-
-  /**
-   * Queues a choice by the logits that are there; with `step` the decode step of the token chosen
-   * last comes before it. Nothing waits for the GPU.
-   */
+  /** Queues a choice by the logits that are there, after the decode step of the last one where asked. */
   #submitChoice(step: boolean): Promise<Choice> {
-    const encoder = this.#gpu.device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
+    const choice = this.#passes.choose(step ? this.#position : null, this.#routed);
     if (step) {
-      this.#prepareParams(1);
-      for (const steps of this.#steps(this.#anyToken, 1)) this.#gpu.encode(pass, steps, 1);
-      this.#gpu.encode(pass, this.#forward.head, 1);
       this.#position += 1;
       this.#logitsAt = this.#position;
     }
-    this.#gpu.encode(pass, this.#sampling.steps, 1);
-    pass.end();
-    const read = this.#sampling.copy(encoder);
-    this.#gpu.device.queue.submit([encoder.finish()]);
-    return read();
+    return choice;
   }
 
-  /**
-   * One token in one submit, several in as many as their pace asks for; with the head, the last
-   * token's logits go to the staging buffer.
-   */
+  /** Queues a pass of these tokens; with the head, the last token's logits go to the staging buffer. */
   #submit(tokens: readonly number[], head: boolean): void {
-    const { device } = this.#gpu;
-    const { state } = this.#parts;
-    this.#prepare(tokens);
-    const lists = this.#steps(tokens);
-    const most = tokens.length === 1 ? lists.length : this.#pace.layers;
-    for (let from = 0; from < lists.length; from += most) {
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      const some = lists.slice(from, from + most);
-      for (const steps of some) this.#gpu.encode(pass, steps, tokens.length);
-      const last = head && from + most >= lists.length;
-      if (last) this.#gpu.encode(pass, this.#forward.head, 1);
-      pass.end();
-      if (last) {
-        encoder.copyBufferToBuffer(state.logits, 0, state.staging, 0, this.#logits.byteLength);
-      }
-      device.queue.submit([encoder.finish()]);
-    }
+    this.#passes.submit(tokens, this.#position, { routed: this.#routed, head, pace: this.#pace });
     this.#position += tokens.length;
     this.#logitsAt = head ? this.#position : 0;
   }
