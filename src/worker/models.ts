@@ -1,8 +1,6 @@
 import { chooseBackend, type AdapterFacts } from '../engine/choice.ts';
 import { Failure, failureName, partOfApp } from '../failure.ts';
 import { UrlOrigin } from '../store/download.ts';
-import { exportPackage } from '../store/export.ts';
-import { FolderOrigin } from '../store/folder.ts';
 import { install, type Exclusive } from '../store/install.ts';
 import {
   bundledModel,
@@ -111,6 +109,7 @@ export class Models implements ModelsApi {
     onProgress: Listener<LoadProgress>,
   ): Promise<string> {
     const place = await this.#open();
+    const { exportPackage } = await partOfApp(import('../store/export.ts'));
     return this.#alone(async (signal) => {
       const pipe = new Pipe(onProgress, newer);
       const push = (progress: LoadProgress) => pipe.push(progress);
@@ -167,15 +166,12 @@ export class Models implements ModelsApi {
   }
 }
 
-function originOf(source: InstallSource): Promise<Origin> {
-  switch (source.kind) {
-    case 'url':
-      return Promise.resolve(new UrlOrigin(inSite(source.url), get));
-    case 'folder':
-      return FolderOrigin.ofHandle(source.folder);
-    case 'files':
-      return Promise.resolve(FolderOrigin.ofFiles(source.files));
-  }
+/** Folders are read, and written, by parts of their own: most people never need them. */
+async function originOf(source: InstallSource): Promise<Origin> {
+  if (source.kind === 'url') return new UrlOrigin(inSite(source.url), get);
+  const { FolderOrigin } = await partOfApp(import('../store/folder.ts'));
+  if (source.kind === 'folder') return FolderOrigin.ofHandle(source.folder);
+  return FolderOrigin.ofFiles(source.files);
 }
 
 /**
