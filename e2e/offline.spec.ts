@@ -109,6 +109,26 @@ test('a visit that broke off goes on where it was', async ({ app, page, server }
   expect(again.filter((path) => whole.includes(path))).toEqual([]);
 });
 
+test('a load can be stopped, and goes on from what is here', async ({ app, page, server }) => {
+  const shard = '/models/tiny/shard-00000.bin';
+  server.break(shard, 'trickle');
+  await app.open('tiny');
+  await expect(app.part('load-progress')).toHaveAttribute('data-phase', 'download');
+  await expect.poll(() => server.served(shard)).toBeGreaterThan(0);
+  await app.part('load-stop').click();
+  await expect(app.part('load-stopped')).toBeVisible();
+  await expect(app.part('failure')).toHaveCount(0);
+  await expect(app.part('send')).toBeDisabled();
+  server.repair();
+  server.log.length = 0;
+  await app.part('load-go-on').click();
+  await app.ready();
+  const again = server.requests('/models/tiny/').map((path) => path.split('/').at(-1));
+  expect(again).toEqual(['manifest.json', 'shard-00000.bin']);
+  await page.reload();
+  await app.ready();
+});
+
 test('a download shows its bytes', async ({ app, server }) => {
   server.break('/models/tiny/shard-00000.bin', 'slow');
   await app.open('tiny');

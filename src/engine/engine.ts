@@ -56,6 +56,8 @@ export interface OpenOptions {
   readonly cpu?: () => Promise<OnnxRuntime>;
   /** Measures GPU and CPU and keeps the one that answers sooner; without it the GPU goes first. */
   readonly faster?: FasterStore;
+  /** Ends the load at its next step: between two files, trials or known answers. */
+  readonly signal?: AbortSignal;
 }
 
 /** `routed` asks for the per-token router; left out, a package runs in its own mode. */
@@ -106,29 +108,55 @@ export class Engine {
    * Loads a package and proves its numbers on this GPU. Where f16 fails the proof, f32 is taken,
    * then the CPU where `options.cpu` gives it. Without a GPU it is the CPU from the start.
    * @throws Failure BadManifest, BadTokenizer, BadPackage, DeviceLimit, CpuLimit, NoWebGpu (neither
-   *   GPU nor CPU), WrongNumbers, and what the source and `options.cpu` throw
+   *   GPU nor CPU), WrongNumbers, and what the source and `options.cpu` throw; the reason of
+   *   `options.signal` where that is aborted, and nothing stays in memory then
    */
   static async open(
     source: PackageSource,
     gpu: GpuDevice | null,
     options: OpenOptions = {},
   ): Promise<Engine> {
+    // What is made after the load, when the GPU fails, is no more ended by its signal.
+    const load = new AbortController();
+    const stop = (): void => load.abort(options.signal?.reason);
+    if (options.signal?.aborted === true) stop();
+    options.signal?.addEventListener('abort', stop);
+    try {
+      return await Engine.#load(source, gpu, options, load.signal);
+    } finally {
+      options.signal?.removeEventListener('abort', stop);
+    }
+  }
+
+  static async #load(
+    source: PackageSource,
+    gpu: GpuDevice | null,
+    options: OpenOptions,
+    signal: AbortSignal,
+  ): Promise<Engine> {
     const report = (phase: LoadProgress['phase'], bytesDone: number, bytesTotal: number): void => {
       options.onProgress?.({ phase, bytesDone, bytesTotal, file: null, network: false });
     };
-    const bytes = await source.read('manifest.json');
+    const read = async (file: string): Promise<Uint8Array<ArrayBuffer>> => {
+      signal.throwIfAborted();
+      return source.read(file);
+    };
+    const bytes = await read('manifest.json');
     const manifest = parseManifest(bytes);
     report('manifest', bytes.length, bytes.length);
-    const tokenizer = Tokenizer.fromBytes(await source.read('tokenizer.json'));
+    const tokenizer = Tokenizer.fromBytes(await read('tokenizer.json'));
     if (tokenizer.vocab !== manifest.config.vocab) {
       const sizes = `${tokenizer.vocab} pieces, the model ${manifest.config.vocab}`;
       throw new Failure('BadPackage', `tokenizer.json has ${sizes}`);
     }
     const { cpu, faster, renewGpu, measurements, prefixes, selfTest = true } = options;
-    const read = (file: string): Promise<Uint8Array> => source.read(file);
-    const means = { manifest, read, selfTest, gpu, renewGpu, measurements, cpu, faster, report };
-    const maker = makerFor(means);
+    const means = { manifest, read, selfTest, signal, report };
+    const maker = makerFor({ ...means, gpu, renewGpu, measurements, cpu, faster });
     const first = await maker.first();
+    if (signal.aborted) {
+      first.backend.dispose();
+      signal.throwIfAborted();
+    }
     const kept = prefixes === undefined ? null : new KeptPrefixes(prefixes, await sha256(bytes));
     return new Engine({ first, maker, manifest, manifestBytes: bytes.length, tokenizer, kept });
   }

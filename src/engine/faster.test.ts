@@ -97,8 +97,9 @@ describe('the faster of GPU and CPU', () => {
     expect(kept()).toBeNull();
   });
 
-  it('hides no bug', async () => {
-    const { maker } = setup({ cpuFails: new TypeError('bug') });
+  it('hides no bug, and leaves nothing behind where there is one', async () => {
+    const { maker, disposed } = setup({ cpuFails: new TypeError('bug') });
     await expect(maker.first()).rejects.toThrow('bug');
+    expect(disposed).toEqual(['wgsl']);
   });
 });

@@ -57,7 +57,13 @@ export class FasterMaker implements BackendMaker {
     }
     const gpu = await this.#fallback.first();
     if (known !== null || gpu.backend.name === 'onnx') return gpu;
-    const cpu = await tried(this.#cpu);
+    let cpu: Checked | null;
+    try {
+      cpu = await tried(this.#cpu);
+    } catch (error) {
+      gpu.backend.dispose();
+      throw error;
+    }
     if (cpu === null) return gpu;
     return this.#faster(gpu, cpu);
   }

@@ -20,15 +20,18 @@ const DECODED = 2;
  * task's tokens go through the prefill kernels, the last of them through the decode kernels as
  * well, and the greedy tail is followed. What they do not reach, the choice of tokens and long
  * contexts, is held against another way to the same numbers. Leaves the KV cache empty.
- * @throws Failure WrongNumbers with task, position, and both numbers
+ * @param signal ends it between two tasks
+ * @throws Failure WrongNumbers with task, position, and both numbers; the signal's reason
  */
 export async function checkKnownAnswer(
   backend: Backend,
   known: KnownAnswer,
+  signal?: AbortSignal,
 ): Promise<KnownAnswerResult> {
   const tolerance = known.tolerance[backend.eightBits === true ? 'f16' : backend.variant];
   let worst = 0;
   for (const [task, recorded] of Object.entries(known.tasks)) {
+    signal?.throwIfAborted();
     const check = new Check(task, recorded, backend.config.vocab, tolerance);
     backend.setTask(task);
     const { logits } = await backend.forwardAll(recorded.tokens);
@@ -38,6 +41,7 @@ export async function checkKnownAnswer(
     await decodeAgain(backend, recorded, check);
     worst = Math.max(worst, check.worst);
   }
+  signal?.throwIfAborted();
   const tokens = Object.values(known.tasks).at(-1)?.tokens ?? [];
   await checkChoice(backend, tokens);
   if (backend.longPaths === true) await checkLongContext(backend, tokens, tolerance);

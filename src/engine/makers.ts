@@ -13,7 +13,7 @@ import {
 } from './recovery.ts';
 
 /** What one engine may compute with, and where it tells how far loading is. */
-interface Means extends Pick<MakerParts, 'manifest' | 'read' | 'selfTest'> {
+interface Means extends Pick<MakerParts, 'manifest' | 'read' | 'selfTest' | 'signal'> {
   readonly gpu: GpuDevice | null;
   readonly renewGpu: (() => Promise<GpuDevice>) | undefined;
   readonly measurements: CalibrationStore | undefined;

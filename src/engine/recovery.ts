@@ -45,6 +45,8 @@ export interface MakerParts {
   readonly manifest: Manifest;
   readonly read: (file: string) => Promise<Uint8Array>;
   readonly selfTest: boolean;
+  /** Ends what is made at its next step, with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
   readonly onUpload: (progress: { bytesDone: number; bytesTotal: number }) => void;
   readonly onSelfTest: () => void;
 }
@@ -120,10 +122,10 @@ export class WgslMaker implements GpuMaker {
   }
 
   async #calibrate(): Promise<void> {
-    const { manifest, measurements } = this.#parts;
+    const { manifest, measurements, signal } = this.#parts;
     if (measurements === undefined) return;
     const shape = trialShapeOf(manifest.config);
-    this.#gpu = (await calibrate(this.#gpu, { shape, store: measurements })).gpu;
+    this.#gpu = (await calibrate(this.#gpu, { shape, store: measurements, signal })).gpu;
   }
 
   async #open(): Promise<Checked> {
@@ -216,12 +218,13 @@ const gpuFailures: readonly FellBack['because'][] = [
 /** A backend that gives the package's known answers; one that does not is disposed of. */
 async function proved(
   backend: Backend,
-  { manifest, selfTest, onSelfTest }: MakerParts,
+  { manifest, selfTest, onSelfTest, signal }: MakerParts,
 ): Promise<Checked> {
   try {
     onSelfTest();
     const known = selfTest ? manifest.knownAnswer : null;
-    return { backend, selfTest: known === null ? null : await checkKnownAnswer(backend, known) };
+    if (known === null) return { backend, selfTest: null };
+    return { backend, selfTest: await checkKnownAnswer(backend, known, signal) };
   } catch (error) {
     backend.dispose();
     throw error;

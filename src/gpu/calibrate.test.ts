@@ -181,6 +181,20 @@ describe('calibration', () => {
     const lost = calibrate(device, { shape });
     await expect(lost).rejects.toMatchObject({ name: 'DeviceLost' });
   });
+
+  it('that is stopped measures no further cut and keeps nothing', async () => {
+    const { store, set } = memory();
+    const stop = new AbortController();
+    const spy = vi.spyOn(Trial.prototype, 'measure').mockImplementation(() => {
+      stop.abort(new Error('stopped'));
+      return Promise.resolve(1);
+    });
+    const calibrating = calibrate(await open(), { shape, store, signal: stop.signal });
+    await expect(calibrating).rejects.toThrow('stopped');
+    expect(spy).toHaveBeenCalledOnce();
+    expect(set).not.toHaveBeenCalled();
+    spy.mockRestore();
+  });
 });
 
 describe('the store', () => {

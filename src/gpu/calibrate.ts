@@ -31,6 +31,8 @@ export interface CalibrationOptions {
    */
   readonly allowInt8?: boolean;
   readonly budgetMs?: number;
+  /** Ends it between two cuts. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Calibration {
@@ -47,11 +49,12 @@ export interface Calibration {
 /**
  * Finds the fastest way of running the matrices of decode on this GPU, of those whose numbers agree
  * with a plain loop, and remembers it: about a second on the first visit, nothing later.
- * @throws Failure DeviceLost, DeviceLimit, WrongNumbers (by every cut), and what the store throws
+ * @throws Failure DeviceLost, DeviceLimit, WrongNumbers (by every cut), what the store throws, and
+ *   the signal's reason
  */
 export async function calibrate(
   owner: GpuDevice,
-  { shape, store, allowInt8 = false, budgetMs = BUDGET_MS }: CalibrationOptions,
+  { shape, store, allowInt8 = false, budgetMs = BUDGET_MS, signal }: CalibrationOptions,
 ): Promise<Calibration> {
   const start = performance.now();
   const key = await keyOf(owner, shape);
@@ -66,6 +69,7 @@ export async function calibrate(
     const trial = await memory.withinMemory('a trial', () => new Trial(owner, shape));
     try {
       for (const [i, { title, cut }] of missing.entries()) {
+        signal?.throwIfAborted();
         if (i > 0 && performance.now() - start > budgetMs) break;
         times[title] = await measure(trial, cut);
       }

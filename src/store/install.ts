@@ -17,7 +17,7 @@ import {
   sweepFolder,
   usedByAll,
 } from './library.ts';
-import type { Origin } from './origin.ts';
+import { stopped, type Origin } from './origin.ts';
 import type { Place } from './place.ts';
 import {
   partOf,
@@ -138,6 +138,7 @@ async function complete(
   const missing: FileInfo[] = [];
   let done = 0;
   for (const file of manifest.files) {
+    if (receiver.signal.aborted) throw stopped();
     report('check', done, file.name);
     if ((await readVerified(place, folder, file)) === null) missing.push(file);
     else done += file.bytes;

@@ -14,8 +14,8 @@ import { type Care, cares, type RiskyPhase, risk } from './risk.ts';
 import { type Trouble, troubleOf } from './trouble.ts';
 import { loadStep, Watch } from './watch.svelte.ts';
 
-/** `lent`: let go of, since something else needs its place. */
-export type LoaderPhase = 'starting' | 'loading' | 'ready' | 'failed' | 'lent';
+/** `lent`: let go of, since something else needs its place; `stopped`: by the person, while it loaded. */
+export type LoaderPhase = 'starting' | 'loading' | 'ready' | 'failed' | 'stopped' | 'lent';
 
 /** The one model of the page: how far it is, what it is, or why it is not there. */
 export class Loader {
@@ -29,6 +29,8 @@ export class Loader {
   care = $state.raw<Care>('usual');
   /** The chosen package is gone, and another edition of it has taken its place. */
   isOtherEdition = $state(false);
+  /** The person has stopped the load, and its next step will end it. */
+  isStopping = $state(false);
   #looked = false;
   /** The worker died once in this visit and was started anew. */
   #hasRestarted = false;
@@ -132,10 +134,22 @@ export class Loader {
     await this.#load();
   }
 
+  /** Ends the load at its next step. What is stored of the package stays, for when it is loaded again. */
+  async stop(): Promise<void> {
+    if (this.isStopping || (this.phase !== 'starting' && this.phase !== 'loading')) return;
+    this.isStopping = true;
+    if (this.phase !== 'loading') return; // it looks at the device, and then asks whether to go on
+    try {
+      await this.#engine.stop();
+    } catch (error) {
+      troubleOf(error); // a worker that broke: the load says so
+    }
+  }
+
   /** Lets go of the model, so that another may have its place; false while it is being loaded. */
   async lend(): Promise<boolean> {
     if (this.phase === 'lent') return true;
-    if (this.phase !== 'ready' && this.phase !== 'failed') return false;
+    if (this.phase === 'starting' || this.phase === 'loading') return false;
     this.phase = 'lent';
     try {
       await this.#engine.close();
@@ -186,6 +200,7 @@ export class Loader {
       const info = await this.#watch.during('load', async (heard) => {
         const device = await this.#engine.probe();
         if (isOver()) return null;
+        if (this.isStopping) throw new Failure('Cancelled', 'the load was stopped');
         this.device = device;
         if (backend === 'webgpu' && !device.webgpu) {
           throw new Failure('NoWebGpu', 'no WebGPU adapter');
@@ -216,6 +231,7 @@ export class Loader {
       if (!isOver()) this.#break(error);
     } finally {
       leave();
+      if (!isOver()) this.isStopping = false;
     }
   }
 
@@ -250,6 +266,12 @@ export class Loader {
   }
 
   #fail(error: unknown): void {
+    const isStopped = this.isStopping && failureName(error) === 'Cancelled';
+    this.isStopping = false;
+    if (isStopped) {
+      this.phase = 'stopped';
+      return;
+    }
     this.phase = 'failed';
     this.trouble = troubleOf(error);
   }

@@ -309,6 +309,47 @@ test('a load that hangs can be ended: another worker loads the model, and the ol
   expect(marks()).toEqual([]);
 });
 
+test('a load that the person stops ends without a model, and goes on when asked', async () => {
+  const steps = [upload, { ...upload, bytesDone: 2 }];
+  const pause = (): Promise<void> => stopping();
+  let stopping = (): Promise<void> => loader.stop();
+  const { engine, loader } = setUp({ progress: steps, pause });
+  await loader.start();
+  expect([loader.phase, loader.trouble, loader.isStopping]).toEqual(['stopped', null, false]);
+  expect(loader.progress?.bytesDone).toBe(1);
+  expect([engine.stops, marks()]).toEqual([1, []]);
+  // No death: the next load is the usual one.
+  stopping = () => Promise.resolve();
+  await loader.start();
+  expect([loader.phase, loader.isStopping]).toEqual(['ready', false]);
+  expect(engine.careful).toEqual([false, false]);
+  await loader.stop();
+  expect([loader.phase, engine.stops]).toEqual(['ready', 1]);
+});
+
+test('a stop before anything is loaded opens nothing, and another model may be chosen', async () => {
+  const { engine, loader } = setUp();
+  const starting = loader.start();
+  await loader.stop();
+  await starting;
+  expect([loader.phase, engine.opened, engine.stops]).toEqual(['stopped', [], 0]);
+  await loader.use('installed:other@1');
+  expect([loader.phase, engine.opened]).toEqual(['ready', ['installed:other@1']]);
+});
+
+test('a load that fails while it is to be stopped says how it failed', async () => {
+  const openFailures = [new Failure('ShardCorrupt', 'bits')];
+  const { engine, loader } = setUp({
+    progress: [upload],
+    pause: () => loader.stop(),
+    openFailures,
+  });
+  engine.stop = () => Promise.reject(new Failure('WorkerLost', 'gone'));
+  await loader.start();
+  expect([loader.phase, loader.trouble?.name]).toEqual(['failed', 'ShardCorrupt']);
+  expect(loader.isStopping).toBe(false);
+});
+
 test('a worker that was ended is no worker that died: its end is no news, nor is what it held taken by force', async () => {
   const { engine, loader } = setUp();
   const ends: ((error: Error) => void)[] = [];

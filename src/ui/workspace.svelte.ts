@@ -190,7 +190,9 @@ export class Workspace {
   /** Not while the model is loaded or answers. */
   get canChooseBackend(): boolean {
     const { phase } = this.loader;
-    return (phase === 'ready' || phase === 'failed') && this.busyTask === null;
+    return (
+      phase !== 'starting' && phase !== 'loading' && phase !== 'lent' && this.busyTask === null
+    );
   }
 
   /** Follows the typing: keeps the draft and looks for danger signs, once the person pauses. */

@@ -178,7 +178,10 @@ export interface EngineApi {
     request: GenerateRequest,
     onEvent: (event: GenerateEvent) => void,
   ): Promise<GenerateResult>;
-  /** Ends the running answer; resolves at once. The answer resolves with finish 'cancelled'. */
+  /**
+   * Ends the running answer or load; resolves at once. The answer resolves with finish 'cancelled',
+   * the load fails with Cancelled at its next step; what is stored of the package by then stays.
+   */
   stop(): Promise<void>;
   counts(): Promise<WorkerCounts>;
   /**

@@ -27,6 +27,8 @@ interface Fake {
   opened: { gpu: boolean; cpu: boolean };
   /** What its GPU was to keep keys and values as. */
   cache: string | undefined;
+  /** Waited for before the engine is there. */
+  loaded: Promise<void>;
   /** What it tried and left. */
   fellBack: readonly FellBack[];
   /** Whether it may choose kernels by measurement. */
@@ -50,6 +52,7 @@ const fake = vi.hoisted((): Fake => {
     read: [],
     opened: { gpu: false, cpu: false },
     cache: undefined,
+    loaded: Promise.resolve(),
     fellBack: [],
     measures: false,
   };
@@ -86,8 +89,14 @@ vi.mock('../engine/engine.ts', () => {
   const open = async (
     source: { read(name: string): Promise<Uint8Array> },
     gpu: { cache?: string } | null,
-    options: { renewGpu: () => Promise<unknown>; cpu?: unknown; measurements?: unknown },
+    options: {
+      renewGpu: () => Promise<unknown>;
+      cpu?: unknown;
+      measurements?: unknown;
+      signal: AbortSignal;
+    },
   ) => {
+    fake.signal = options.signal;
     fake.opened = { gpu: gpu !== null, cpu: options.cpu !== undefined };
     fake.cache = gpu?.cache;
     fake.measures = options.measurements !== undefined;
@@ -96,6 +105,7 @@ vi.mock('../engine/engine.ts', () => {
       await source.read(name);
       fake.read.push(name);
     }
+    await fake.loaded;
     return engine;
   };
   return { Engine: { open } };
@@ -131,7 +141,8 @@ beforeEach(async () => {
   vi.stubGlobal('fetch', (address: string) =>
     Promise.resolve(new Response(files.get(address.slice(url.length)))),
   );
-  Object.assign(fake, { stops: 0, disposed: 0, read: [], signal: undefined, fellBack: [] });
+  const loaded = Promise.resolve();
+  Object.assign(fake, { stops: 0, disposed: 0, read: [], signal: undefined, fellBack: [], loaded });
   host = new Host();
 });
 
@@ -160,6 +171,53 @@ describe('open', () => {
     await first;
     await host.open(url, () => undefined, webgpu);
     expect(fake.disposed).toBe(1);
+  });
+
+  /** A load that has read its files, and does not end before the test says so. */
+  async function underWay() {
+    let end = (): void => undefined;
+    fake.loaded = new Promise((resolve) => (end = resolve));
+    const opening = host.open(url, () => undefined, webgpu);
+    opening.catch(() => undefined);
+    await vi.waitUntil(() => fake.read.length === 2);
+    return { opening, end };
+  }
+
+  it('is ended by a stop, without a model even where that came last', async () => {
+    const { opening, end } = await underWay();
+    await host.stop();
+    expect(fake.signal?.aborted).toBe(true);
+    end();
+    await expect(opening).rejects.toMatchObject({ name: 'Cancelled' });
+    expect(fake.disposed).toBe(1);
+    expect(host.openKey).toBeNull();
+    const asked = host.generate(request, () => undefined);
+    await expect(asked).rejects.toThrow('no package is open');
+    await host.open(url, () => undefined, webgpu);
+    expect(host.openKey).not.toBeNull();
+  });
+
+  it('that is stopped while files come says so, whatever it ran into', async () => {
+    vi.stubGlobal('fetch', (_address: string, { signal }: RequestInit) => {
+      return new Promise((_, reject) => {
+        signal?.addEventListener('abort', () => reject(new TypeError('network error')));
+        setTimeout(() => void host.stop(), 5);
+      });
+    });
+    const opening = host.open(url, () => undefined, webgpu);
+    await expect(opening).rejects.toMatchObject({ name: 'Cancelled' });
+    expect(fake.read).toEqual([]);
+  });
+
+  it('is ended by another window that takes the model, and says that', async () => {
+    const { opening, end } = await underWay();
+    const other = new BroadcastChannel('pediatricsgpt-engine');
+    other.postMessage('yield');
+    await vi.waitUntil(() => fake.signal?.aborted === true);
+    end();
+    await expect(opening).rejects.toMatchObject({ name: 'OtherWindow' });
+    expect(host.openKey).toBeNull();
+    other.close();
   });
 });
 

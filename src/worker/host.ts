@@ -64,7 +64,7 @@ export class Host implements EngineApi, ModelHost {
   /** The CPU goes on where the GPU does not: the page need not hear of any loss. */
   #cpuCanFollow = false;
   #answer: AbortController | null = null;
-  #opening = false;
+  #loading: AbortController | null = null;
   #reportLoss: (reason: string) => void = () => undefined;
   #reportEnd: (failure: Failure) => void = () => undefined;
   #loss = this.#nextLoss();
@@ -72,7 +72,8 @@ export class Host implements EngineApi, ModelHost {
   #lostBecause: string | null = null;
   readonly #lock = new EngineLock(() => this.#yield());
   #openKey: string | null = null;
-  #answered: Promise<unknown> = Promise.resolve();
+  /** Settles when the last answer, or load, has ended. */
+  #ended: Promise<unknown> = Promise.resolve();
 
   async probe(): Promise<DeviceReport> {
     // `navigator.gpu` is missing where the browser has no WebGPU or the page is not secure.
@@ -98,8 +99,11 @@ export class Host implements EngineApi, ModelHost {
     { careful = false, backend = 'auto', takeOver = false }: OpenOptions = {},
   ): Promise<ModelInfo> {
     const address = addressOf(url);
-    if (this.#opening || this.#answer !== null) throw new Failure('Busy', 'one thing at a time');
-    this.#opening = true;
+    if (this.#isBusy) throw new Failure('Busy', 'one thing at a time');
+    const loading = new AbortController();
+    this.#loading = loading;
+    let ended = (): void => undefined;
+    this.#ended = new Promise<void>((resolve) => (ended = resolve));
     if (this.#gpuOptions !== optionsFor(careful)) {
       this.#gpuOptions = optionsFor(careful);
       this.#gpu = null; // another device: one that is there has its kernels cut already
@@ -107,15 +111,21 @@ export class Host implements EngineApi, ModelHost {
     try {
       const pipe = new Pipe(onProgress, latest);
       await this.#lock.take(takeOver);
-      const info = await this.#open(address, backend, (progress) => pipe.push(progress));
+      const push = (progress: LoadProgress) => pipe.push(progress);
+      const info = await this.#open(address, backend, push, loading.signal);
       await pipe.flush();
+      loading.signal.throwIfAborted();
       return info;
     } catch (error) {
+      if (loading.signal.aborted) this.#letGo();
       // A window without a model does not keep others from having one.
       if (this.#engine === null) this.#lock.release();
+      // Whoever ended it says why, whatever it ran into.
+      loading.signal.throwIfAborted();
       throw error;
     } finally {
-      this.#opening = false;
+      this.#loading = null;
+      ended();
     }
   }
 
@@ -123,7 +133,7 @@ export class Host implements EngineApi, ModelHost {
     request: GenerateRequest,
     onEvent: Listener<GenerateEvent>,
   ): Promise<GenerateResult> {
-    if (this.#answer !== null || this.#opening) throw new Failure('Busy', 'one answer at a time');
+    if (this.#isBusy) throw new Failure('Busy', 'one answer at a time');
     if (this.#lostBecause !== null) throw new Failure('DeviceLost', this.#lostBecause);
     if (this.#engine === null) throw new Error('no package is open');
     const answer = new AbortController();
@@ -132,7 +142,7 @@ export class Host implements EngineApi, ModelHost {
       const pipe = new Pipe(onEvent, mergeEvents);
       const push = (event: GenerateEvent) => pipe.push(event);
       const answering = this.#unlessLost(this.#engine.generate(request, push, answer.signal));
-      this.#answered = answering.catch(() => undefined);
+      this.#ended = answering.catch(() => undefined);
       const result = await answering;
       await pipe.flush();
       return result;
@@ -146,6 +156,7 @@ export class Host implements EngineApi, ModelHost {
   }
 
   stop(): Promise<void> {
+    this.#loading?.abort(new Failure('Cancelled', 'the load was stopped'));
     if (this.#answer !== null) {
       this.#engine?.noteStop();
       this.#answer.abort();
@@ -171,28 +182,39 @@ export class Host implements EngineApi, ModelHost {
     return facts.webgpu ? facts : null;
   }
 
-  /** Ends a running answer and lets go of the model; another window may have it then. */
+  /** Ends a running answer or load and lets go of the model; another window may have it then. */
   async close(): Promise<void> {
     await this.stop();
-    await this.#answered;
+    await this.#ended;
+    this.#letGo();
+    this.#lock.release();
+  }
+
+  #letGo(): void {
     this.#engine?.dispose();
     this.#engine = null;
     this.#openKey = null;
-    this.#lock.release();
   }
 
   /** Another window wants the model: what is answered so far stays, and the page is told. */
   async #yield(): Promise<void> {
+    const taken = new Failure('OtherWindow', 'another window took the model');
+    this.#loading?.abort(taken);
     await this.close();
     const report = this.#reportEnd;
     this.#loss = this.#nextLoss();
-    report(new Failure('OtherWindow', 'another window took the model'));
+    report(taken);
+  }
+
+  get #isBusy(): boolean {
+    return this.#loading !== null || this.#answer !== null;
   }
 
   async #open(
     url: string,
     asked: BackendChoice,
     onProgress: (progress: LoadProgress) => void,
+    signal: AbortSignal,
   ): Promise<ModelInfo> {
     this.#replaceable = null;
     this.#cpuCanFollow = false;
@@ -200,16 +222,15 @@ export class Host implements EngineApi, ModelHost {
     const facts = adapter?.webgpu === true ? adapter : null;
     // The GPU first: where only it is wanted, there is no use in fetching a model without one.
     if (asked === 'webgpu') this.#gpu ??= await this.#requestGpu();
-    this.#engine?.dispose();
-    this.#engine = null;
-    this.#openKey = null;
-    return navigator.locks.request(STORAGE_LOCK, async () => {
+    this.#letGo();
+    return navigator.locks.request(STORAGE_LOCK, { signal }, async () => {
       let choice: Choice = { first: 'wgsl', cpuCanFollow: false };
       let isWorth = false;
       let isProved = false;
       const { source, fetched, manifestSha, key, place } = await openStored(
         url,
         onProgress,
+        signal,
         (manifest) => {
           choice = chooseBackend(asked, facts, manifest);
           isProved = manifest.knownAnswer !== null;
@@ -235,6 +256,7 @@ export class Host implements EngineApi, ModelHost {
         Engine.open(source, device, {
           onProgress,
           renewGpu: () => this.#renewGpu(),
+          signal,
           prefixes: await keptPrefixes(place, manifestSha, warn),
           ...cpu,
           ...measured,
@@ -329,9 +351,10 @@ function addressOf(url: string): string {
 async function openStored(
   url: string,
   onProgress: (progress: LoadProgress) => void,
+  signal: AbortSignal,
   accept: AcceptManifest,
 ): Promise<StoredPackage & { readonly place: Place }> {
-  const options = { accept, exclusive };
+  const options = { accept, exclusive, signal };
   const from = async (place: Place) => ({
     ...(url.startsWith(INSTALLED)
       ? await openInstalled(url.slice(INSTALLED.length), place, get, onProgress, options)

@@ -103,12 +103,14 @@ export class FakeEngine implements PageEngine {
     onProgress: (progress: LoadProgress) => void,
     options: OpenOptions,
   ): Promise<ModelInfo> {
+    this.#isStopped = false;
     this.opened.push(url);
     this.careful.push(options.careful === true);
     this.backends.push(options.backend);
     for (const progress of this.#script.progress ?? []) {
       onProgress(progress);
       await this.#script.pause?.();
+      if (this.#isStopped) throw new Failure('Cancelled', 'the load was stopped');
     }
     const failure = this.#script.openFailures?.shift();
     if (failure) throw failure;

@@ -105,6 +105,9 @@ export const en: Words = {
     fromNetwork: 'from the network',
     fromDevice: 'from this device',
     starting: 'Looking at this device …',
+    stop: 'Stop',
+    stopped: 'Stopped. What is stored on this device by now stays, and is used when you go on.',
+    goOn: 'Go on',
     ready: '{{name}} is ready · {{megabytes}} MB · on this device',
   },
   settings: {

@@ -102,6 +102,9 @@ export const zh = {
     fromNetwork: '来自网络',
     fromDevice: '来自本机',
     starting: '正在检查这台设备……',
+    stop: '停止',
+    stopped: '已停止准备模型。已经存到这台设备的部分会保留，再次准备时接着用。',
+    goOn: '继续准备',
     ready: '{{name}} 已就绪 · {{megabytes}} MB · 在本机运行',
   },
   settings: {
