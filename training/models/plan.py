@@ -8,8 +8,8 @@ its code on tensors without memory. What is computed from these counts, per GPU:
     gradients    f32 shards, beside them those of one layer (bf16 and f32) and of embedding and head
     optimiser    AdamW 8 bytes a parameter, Muon 4 for the hidden matrices; an average of the weights 4
     loss         logits and their gradients in f32, as if every position's loss counted
-    reference    of DFPO: f32 shards and gathered parts while its log-probabilities are made, 16 answers
-                 at a time without gradients
+    reference    of DFPO: f32 shards and gathered parts while its log-probabilities are made, without
+                 gradients: 16 answers at a time, or as many as have logits of 4 GiB
     gates        of a router are measured on the whole adapted model, before it is sharded
 
 A step, the reference and the measuring of gates never come together: the largest counts. One GPU
@@ -27,10 +27,10 @@ from typing import Any
 from training.config import Config
 from training.experts import AdapterConfig, attach
 from training.models.memory import Activations, Build, Counts, activations, builder, count
+from training.stages.reference import ROWS, pass_tokens
 
 GIB = 1 << 30
 ALLOWANCE, CONTEXT = 0.05, 2 * GIB  # of the sum, and for CUDA and NCCL
-REFERENCE_ROWS = 16  # training/stages/reference.py
 STAGES = ("cpt", "sft", "dfpo", "adapter")
 
 
@@ -131,11 +131,11 @@ def compute(job: Job, sizes: Sizes, counts: Counts, kept: Activations) -> Plan:
 
 def _reference(job: Job, sizes: Sizes, counts: Counts) -> dict[str, int]:
     """While the reference's log-probabilities are made, beside the policy."""
-    positions = REFERENCE_ROWS * job.context
+    positions = min(ROWS * job.context, max(job.context, pass_tokens(sizes.vocab)))
     return {
         "reference: f32 shards": 4 * counts.total // job.gpus,
         "reference: weights in use": gathered(counts, job.gpus),
-        "reference: logits of 16 answers": (2 + 4 + 4) * positions * sizes.vocab,
+        "reference: logits of one pass": (2 + 4 + 4) * positions * sizes.vocab,
         "reference: one layer": positions * (4 * 4 * sizes.width + 3 * 2 * sizes.mlp_width),
     }
 

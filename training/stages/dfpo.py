@@ -127,7 +127,7 @@ def open_reference(run: Run) -> Reference:
     def open_model():
         model = run.load_model("sft").requires_grad_(False).eval()
         run.shard(model)
-        return lambda batch: log_probs(run, model, batch)
+        return lambda batch: log_probs(run, model, batch), model.config.vocab
 
     path = run.folder("dfpo") / f"reference-{digest}-{precision}.json"
     return Reference(path, open_model, run.device)

@@ -60,7 +60,7 @@ class PreferenceTerm:
     def _open(self):
         model = self.run.load_model(self.run.preset.adapter_base).requires_grad_(False).eval()
         self.run.shard(model)
-        return lambda batch: log_probs(self.run, model, batch)
+        return lambda batch: log_probs(self.run, model, batch), model.config.vocab
 
     def batch(self, step: int) -> Batch:
         """This rank's rows of a step."""

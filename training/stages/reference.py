@@ -8,7 +8,7 @@ row is found by its own content: neither another order nor another set of pairs 
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,13 +20,30 @@ from training.distributed import is_main, say
 from training.journal import replace_text
 
 BLOCK = 512  # rows that are computed before the reference is let go
-ROWS = 16  # in one forward pass
+ROWS = 16  # most in one forward pass
+PASS_BYTES = 4 << 30  # most that the logits of one forward pass take, where that is one row or more
 
 
 def file_digest(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pass_tokens(vocab: int) -> int:
+    """Tokens of one forward pass: 10 bytes for each of their logits, in bf16, f32 and as a softmax."""
+    return max(1, PASS_BYTES // (10 * vocab))
+
+
+def passes(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
+    """Cuts rows that stand in the order of their lengths into forward passes of at most ROWS rows and
+    `tokens` tokens, padding included; a row that is longer goes by itself."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        full = end == len(lengths) or end - start == ROWS
+        if full or (end - start + 1) * lengths[end] > tokens:
+            yield slice(start, end)
+            start = end
 
 
 def row_keys(batch: Batch) -> list[str]:
@@ -50,14 +67,14 @@ def row_keys(batch: Batch) -> list[str]:
 class Reference:
     """Sums of log-probabilities by row.
 
-    open_model() gives the function that computes them, batch -> (B,), and is called only when some
-    are missing; what it gives is dropped after each block.
+    open_model() gives the function that computes them, batch -> (B,), and the model's vocabulary; it
+    is called only when some are missing, and what it gives is dropped after each block.
     """
 
     def __init__(
         self,
         path: Path,
-        open_model: Callable[[], Callable[[Batch], Tensor]],
+        open_model: Callable[[], tuple[Callable[[Batch], Tensor], int]],
         device: torch.device | str = "cpu",
     ):
         self.path, self.open_model, self.device = path, open_model, device
@@ -77,10 +94,10 @@ class Reference:
         if not missing:
             return 0
         say(f"dfpo: reference log-probabilities of {len(missing)} answers")
-        compute = self.open_model()
+        compute, vocab = self.open_model()
         order = sorted(missing, key=lambda key: missing[key][0])
-        for start in range(0, len(order), ROWS):
-            keys = order[start : start + ROWS]
+        for part in passes([missing[key][0] for key in order], pass_tokens(vocab)):
+            keys = order[part]
             sums = compute(trim(to_batch([missing[key][1] for key in keys], self.device)))
             self.sums |= dict(zip(keys, sums.double().tolist(), strict=True))
         return len(missing)

@@ -11,7 +11,7 @@ from training.batches import Pool, to_batch, trim
 from training.stages import dfpo, reference
 from training.stages.common import save_model
 from training.stages.dfpo import Pairs, Preference, log_probs, open_reference
-from training.stages.reference import Reference, row_keys
+from training.stages.reference import Reference, pass_tokens, passes, row_keys
 from training.tests.testing import make_run, preset
 
 
@@ -65,7 +65,7 @@ def test_reference_sums_are_those_of_the_sft_model_and_are_computed_once(run, tm
             calls += len(batch.tokens)
             return log_probs(run, model, batch)
 
-        return compute
+        return compute, model.config.vocab
 
     pool = pool_of(run)
     rows = [(pool, i) for i in range(10)]
@@ -82,6 +82,30 @@ def test_reference_sums_are_those_of_the_sft_model_and_are_computed_once(run, tm
         assert torch.allclose(again.of(batch), expected, atol=1e-4)
     with pytest.raises(KeyError):
         Reference(tmp_path / "none.json", open_model).of(to_batch(rows))
+
+
+@pytest.mark.parametrize(
+    "lengths, tokens, expected",
+    [
+        ([], 100, []),
+        ([5], 1, [1]),
+        ([1] * 40, 10_000, [16, 16, 8]),
+        ([10, 20, 30, 40, 50], 60, [2, 1, 1, 1]),
+        ([10, 20, 30, 40, 50], 90, [3, 1, 1]),
+    ],
+)
+def test_a_pass_of_the_reference_is_bounded_with_its_padding(lengths, tokens, expected):
+    parts = list(passes(lengths, tokens))
+    assert [part.stop - part.start for part in parts] == expected
+    assert [i for part in parts for i in range(len(lengths))[part]] == list(range(len(lengths)))
+    for part in parts:
+        rows = lengths[part]
+        assert len(rows) == 1 or len(rows) * max(rows) <= tokens
+
+
+def test_what_a_pass_may_hold_follows_from_the_vocabulary():
+    assert pass_tokens(8192) > 16 * 1024  # the nano model's passes are full
+    assert pass_tokens(151_936) == (4 << 30) // 1_519_360
 
 
 def test_rows_are_known_by_content_whatever_their_padding_and_batch(run):

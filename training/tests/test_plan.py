@@ -167,3 +167,15 @@ def test_a_base_of_another_library_is_counted_from_its_config(monkeypatch, capsy
     )
     text = capsys.readouterr().out
     assert code == 0 and f"{expected:,} parameters" in text and str(tmp_path) in text
+
+
+def test_a_model_for_phones_is_trained_on_one_gpu_of_24_gb(monkeypatch, capsys, tmp_path):
+    preset = ("--preset", "qwen2.5-0.5b", "--gpus", "1", "--memory", "24")
+    assert run(monkeypatch, *preset) == 0
+    # The base's own sizes, as its config.json has them: shared key heads, no head of its own.
+    sizes = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
+    heads = {"num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True}
+    base = {"model_type": "qwen2", "vocab_size": 151_936, "rms_norm_eps": 1e-6} | sizes | heads
+    (tmp_path / "config.json").write_text(json.dumps(base), encoding="utf-8")
+    assert run(monkeypatch, *preset, "--set", f"base={tmp_path}") == 0
+    assert "494,032,768 parameters" in capsys.readouterr().out

@@ -20,6 +20,7 @@ def write(folder: Path, text: str, name: str = "ci") -> Path:
 
 def test_every_preset_loads_under_the_name_of_its_file():
     names = {"ci", "nano", "nano-gpu", "ablation", "baichuan2-7b", "baichuan2-13b"}
+    names.add("qwen2.5-0.5b")
     assert set(preset_names()) == names == set(PRESETS)
     for name in names:
         assert PRESETS[name].name == name
