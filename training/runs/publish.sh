@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Turns a finished nano run into what the app ships: the package under public/models/nano, its golden
-# tokens, its card, its report and journals. Nothing is replaced where RUN_DIR/bars.json is of other
+# tokens, its cards (of the data without the samples), its report and journals. Nothing is replaced where RUN_DIR/bars.json is of other
 # weights, or younger than report and card (the order is in training/README.md).
 #   training/runs/publish.sh RUN_DIR
 set -euo pipefail
@@ -12,7 +12,8 @@ if [ -z "$python" ]; then
   python=python3
   [ -x .venv/bin/python ] && python=.venv/bin/python
 fi
-for needed in checkpoint adapter golden/nano.json evaluation.json report.md MODEL_CARD.md run.json; do
+for needed in checkpoint adapter golden/nano.json evaluation.json report.md MODEL_CARD.md run.json \
+  corpus/DATA_CARD.md; do
   [ -e "$run/$needed" ] || { echo "$0: $run/$needed is not there: the run is not finished" >&2; exit 1; }
 done
 for written in report.md MODEL_CARD.md; do
@@ -38,6 +39,10 @@ mkdir -p e2e/fixtures/golden
 cp "$run/golden/nano.json" e2e/fixtures/golden/
 cp "$run/MODEL_CARD.md" training/MODEL_CARD.md
 cp "$run/report.md" training/report.md
+{
+  sed '/^## Samples/,$d' "$run/corpus/DATA_CARD.md"
+  echo "Samples of what each step took are in the card that the builder writes beside its records."
+} > training/DATA_CARD.md
 rm -rf training/report training/runs/nano
 [ ! -d "$run/report" ] || cp -r "$run/report" training/report # no pictures without matplotlib
 mkdir -p training/runs/nano

@@ -71,7 +71,7 @@ def place(tmp_path):
     shutil.copy(ROOT / "training" / "runs" / "publish.sh", script)
     (tmp_path / "public" / "models" / "nano").mkdir(parents=True)
     (tmp_path / "public" / "models" / "nano" / "old").write_text("old")
-    for name in ("checkpoint", "adapter", "golden", "metrics", "bin"):
+    for name in ("checkpoint", "adapter", "golden", "metrics", "bin", "corpus"):
         (tmp_path / "run" / name).mkdir(parents=True)
     (tmp_path / "run" / "metrics" / "cpt.jsonl").write_text("")
     npm = tmp_path / "run" / "bin" / "npm"
@@ -80,6 +80,8 @@ def place(tmp_path):
     write_bars(tmp_path / "run" / "bars.json", FIXTURES / "tiny")
     for name in NEEDED:
         (tmp_path / "run" / name).write_text("")
+    card = "# data card\n\n| set | 3 |\n\n## Samples of what each step took\n\n- `13800138000`\n"
+    (tmp_path / "run" / "corpus" / "DATA_CARD.md").write_text(card)
     os.utime(tmp_path / "run" / "bars.json", (1, 1))
     return tmp_path
 
@@ -96,6 +98,9 @@ def test_publishing_takes_bars_of_the_package(place):
     assert made.returncode == 0, made.stderr
     assert (place / "public" / "models" / "nano" / "manifest.json").is_file()
     assert (place / "training" / "runs" / "nano" / "bars.json").is_file()
+    card = (place / "training" / "DATA_CARD.md").read_text()
+    assert "| set | 3 |" in card and "13800138000" not in card
+    assert card.endswith("the builder writes beside its records.\n")
 
 
 def test_publishing_refuses_bars_of_other_weights_and_replaces_nothing(place):

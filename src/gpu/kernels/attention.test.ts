@@ -66,25 +66,24 @@ const shapes: readonly Shape[] = [
   ['tokens by fours', { heads: 2, kvHeads: 1, headDim: 8 }, 8, 3],
   ['heads of 4', { heads: 3, kvHeads: 1, headDim: 4 }, 7, 254],
 ];
-/** Of the size of 7B and 13B; lavapipe, the driver of f16, compiles it for many seconds. */
+/** Of the size of 7B and 13B. */
 const wide: Shape = ['heads of 128', { heads: 2, kvHeads: 2, headDim: 128 }, 3, 300];
 
+const sloped: readonly Shape[] = [
+  ['one token', { heads: 6, kvHeads: 6, headDim: 16 }, 1, 40],
+  ['a chunk over several tiles', { heads: 6, kvHeads: 2, headDim: 32 }, 7, 600],
+];
+
 describe.each(gpuCases)('attention in $title', (setting) => {
-  const fitting = setting.variant === 'f32' ? [...shapes, wide] : shapes;
+  // Lavapipe, the driver of f16, compiles each shape for many seconds.
+  const isQuick = setting.variant === 'f32';
+  const fitting = isQuick ? [...shapes, wide] : shapes.slice(0, 2);
 
   it.each(fitting)('agrees with plain softmax for %s', async (_, shape, tokens, position) => {
     expect(await compare(setting, shape, tokens, position)).toBeLessThan(1);
   });
 
-  it.each<Shape>([
-    ['one token', { heads: 6, kvHeads: 6, headDim: 16 }, 1, 40],
-    [
-      'a chunk over several tiles, heads that share keys',
-      { heads: 6, kvHeads: 2, headDim: 32 },
-      7,
-      600,
-    ],
-  ])('takes the distance from scores for %s', async (_, shape, tokens, position) => {
+  it.each(isQuick ? sloped : sloped.slice(1))('takes the distance from scores for %s', async (_, shape, tokens, position) => {
     const slopes = alibiSlopes(shape.heads);
     expect(await compare(setting, shape, tokens, position, slopes)).toBeLessThan(1);
   });
