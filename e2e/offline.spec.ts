@@ -118,7 +118,7 @@ test('a load can be stopped, and goes on from what is here', async ({ app, page,
   await app.part('load-stop').click();
   await expect(app.part('load-stopped')).toBeVisible();
   await expect(app.part('failure')).toHaveCount(0);
-  await expect(app.part('composer')).toContainText('没有可用的模型');
+  await expect(page.locator('#composer-hint')).toContainText('没有可用的模型');
   server.repair();
   server.log.length = 0;
   await app.part('load-go-on').click();
